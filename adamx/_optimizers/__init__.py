@@ -1,0 +1,1 @@
+"""One algorithm per file: formula, state, `scale_by_x`, recipe."""

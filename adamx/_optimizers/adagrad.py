@@ -1,0 +1,134 @@
+"""AdaGrad: Duchi, Hazan & Singer, 2011, JMLR 12."""
+
+from typing import Any, NamedTuple
+
+from adamx._base import (
+    Array,
+    GradientTransformation,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Updates,
+    check_flag,
+    check_in,
+)
+from adamx._chain import chain
+from adamx._numerics import (
+    abs_sq,
+    at_most_max,
+    cast,
+    hyperparameter,
+    ratio,
+    safe_sqrt,
+)
+from adamx._transforms.scale import scale_by_learning_rate
+from adamx._tree import map_leaves, zeros_like
+
+
+class ScaleByRssState(NamedTuple):
+    """State of `scale_by_rss`."""
+
+    sum_of_squares: Updates  # like params, real; initial value plus the sum of |g|²
+
+
+def scale_by_rss(
+    initial_accumulator_value: Scalar = 0.1,
+    eps: Scalar = 1e-7,
+    *,
+    eps_in_sqrt: bool = True,
+) -> GradientTransformation:
+    """Scales updates by the root of the sum of all squared ones.
+
+        sum_of_squares = sum_of_squares + |g|²
+        u = g / √(sum_of_squares + eps)        (outside: g / (√sum_of_squares + eps))
+
+    Args:
+      initial_accumulator_value: Where the sum starts, in units of the gradient squared;
+        in [0, ∞).
+      eps: In [0, ∞), in units of the gradient squared inside the root, of the gradient
+        outside.
+      eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
+
+    Returns:
+      A transformation. State: `ScaleByRssState`, one array for each parameter.
+
+    Raises:
+      ValueError: A number out of its range; at update, trees that do not match.
+      TypeError: A wrong kind of argument; a parameter not floating or complex.
+
+    Differs from Optax: 16-bit parameters get a float32 sum.
+
+    Example:
+      >>> tx = adamx.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)
+      >>> print(tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))[0])
+      [1.]
+
+    Reference: Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html
+    """
+    who = "scale_by_rss"
+    check_in(who, "initial_accumulator_value", initial_accumulator_value, "[0, inf)")
+    check_in(who, "eps", eps, "[0, inf)")
+    check_flag(who, "eps_in_sqrt", eps_in_sqrt)
+    eps = hyperparameter(eps)
+
+    def leaf(g: Array, total: Array) -> tuple[Array, Array]:
+        total = at_most_max(total + abs_sq(g))
+        if eps_in_sqrt:
+            return ratio(g, safe_sqrt(total + cast(eps, total)), eps), total
+        return ratio(g, safe_sqrt(total) + cast(eps, total), eps), total
+
+    def init(params: Params) -> ScaleByRssState:
+        return ScaleByRssState(
+            zeros_like(who, params, real=True, fill=initial_accumulator_value)
+        )
+
+    def update(
+        updates: Updates,
+        state: ScaleByRssState,
+        params: Params = None,
+        **extra_args: Any,
+    ) -> tuple[Updates, ScaleByRssState]:
+        del params, extra_args
+        updates, total = map_leaves(who, leaf, updates, state.sum_of_squares)
+        return updates, ScaleByRssState(total)
+
+    return GradientTransformation(init, update)
+
+
+def adagrad(
+    learning_rate: ScalarOrSchedule,
+    initial_accumulator_value: Scalar = 0.1,
+    eps: Scalar = 1e-7,
+    *,
+    eps_in_sqrt: bool = True,
+) -> GradientTransformation:
+    """Makes AdaGrad: u = -learning_rate·g / √(sum_of_squares + eps).
+
+    Args:
+      learning_rate: As in `scale_by_learning_rate`; about the size of the first steps.
+      initial_accumulator_value: As in `scale_by_rss`, like all that follow.
+      eps: In [0, ∞).
+      eps_in_sqrt: Whether eps is inside the root.
+
+    Returns:
+      A transformation. State: `(ScaleByRssState, EmptyState)`, the second
+      `ScaleByScheduleState` with a schedule.
+
+    Raises:
+      ValueError: As in `scale_by_rss` and `scale_by_learning_rate`.
+      TypeError: As in these.
+
+    Differs from PyTorch: it starts at 0 and adds eps = 1e-10 outside the root:
+      `adagrad(learning_rate, 0.0, 1e-10, eps_in_sqrt=False)`.
+
+    Example:
+      >>> tx = adamx.adagrad(0.1, 0.0)
+      >>> print(tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))[0])
+      [-0.1]
+
+    Reference: Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html
+    """
+    return chain(
+        scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,281 @@
+"""RMSProp: Tieleman & Hinton, 2012, lecture 6.5; centered: Graves, 2013."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adamx._base import (
+    Array,
+    GradientTransformation,
+    OptState,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Updates,
+    check_flag,
+    check_in,
+    identity,
+)
+from adamx._chain import chain
+from adamx._numerics import (
+    abs_sq,
+    cast,
+    complement,
+    float64,
+    hyperparameter,
+    increment,
+    lerp,
+    one_minus_power,
+    ratio,
+    safe_sqrt,
+    split,
+    times,
+)
+from adamx._transforms.moments import trace
+from adamx._transforms.scale import scale_by_learning_rate
+from adamx._tree import map_leaves, zero_count, zeros_like
+
+
+class ScaleByRmsState(NamedTuple):
+    """State of `scale_by_rms`."""
+
+    nu: Updates  # like params, real; running mean of |g|²
+
+
+class ScaleByRmsWithCountState(NamedTuple):
+    """State of `scale_by_rms` with bias correction."""
+
+    count: Array  # i32[]; updates applied so far
+    nu: Updates  # like params, real; running mean of |g|²
+
+
+class ScaleByRStdDevState(NamedTuple):
+    """State of `scale_by_stddev`."""
+
+    mu: Updates  # like params; running mean of g
+    nu: Updates  # like params, real; running mean of |g|²
+
+
+class ScaleByRStdDevWithCountState(NamedTuple):
+    """State of `scale_by_stddev` with bias correction."""
+
+    count: Array  # i32[]; updates applied so far
+    mu: Updates  # like params; running mean of g
+    nu: Updates  # like params, real; running mean of |g|²
+
+
+def scale_by_rms(
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    initial_scale: Scalar = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """Scales updates by the root of the running mean of their squares.
+
+        nu = nu + (1 - decay)·(|g|² - nu)
+        u  = g / √(nu / c + eps)        (outside: g / (√(nu / c) + eps))
+
+    with c = 1 - decay^t, t = count + 1, or c = 1 without bias correction.
+
+    Args:
+      decay: Per step, in [0, 1).
+      eps: In [0, ∞), in units of the gradient squared inside the root, of the gradient
+        outside.
+      initial_scale: Where nu starts, in units of the gradient squared; in [0, ∞).
+      eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
+      bias_correction: Whether to correct for the start at zero.
+
+    Returns:
+      A transformation. State: `ScaleByRmsState` or `ScaleByRmsWithCountState`, one
+      array for each parameter.
+
+    Raises:
+      ValueError: A number out of its range; at update, trees that do not match.
+      TypeError: A wrong kind of argument; a parameter not floating or complex.
+
+    Differs from Optax: 16-bit parameters get a float32 mean; exact correction.
+
+    Example:
+      >>> tx = adamx.scale_by_rms(eps_in_sqrt=False, bias_correction=True)
+      >>> print(tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))[0])
+      [1.]
+
+    Reference: Tieleman & Hinton, 2012, Neural Networks for Machine Learning, 6.5.
+    """
+    return scale_by_deviation(
+        "scale_by_rms", False, decay, eps, initial_scale, eps_in_sqrt, bias_correction
+    )
+
+
+def scale_by_stddev(
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    initial_scale: Scalar = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """Scales updates by their running standard deviation (centered RMSProp).
+
+        mu = mu + (1 - decay)·(g - mu)
+        nu = nu + (1 - decay)·(|g|² - nu)
+        a  = max(nu / c - |mu / c|², 0)
+        u  = g / √(a + eps)        (outside: g / (√a + eps))
+
+    with c = 1 - decay^t, t = count + 1, or c = 1 without bias correction.
+
+    Args:
+      decay: Per step, in [0, 1).
+      eps: In [0, ∞), in units of the gradient squared inside the root, of the gradient
+        outside.
+      initial_scale: Where nu starts, in units of the gradient squared; in [0, ∞).
+      eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
+      bias_correction: Whether to correct for the start at zero.
+
+    Returns:
+      A transformation. State: `ScaleByRStdDevState` or `ScaleByRStdDevWithCountState`,
+      two arrays for each parameter.
+
+    Raises:
+      ValueError: A number out of its range; at update, trees that do not match.
+      TypeError: A wrong kind of argument; a parameter not floating or complex.
+
+    Differs from Optax: 16-bit parameters get float32 means; exact correction; a is not
+      negative, where Optax and PyTorch give NaN for constant gradients.
+
+    Example:
+      >>> tx = adamx.scale_by_stddev(decay=0.5, eps=0.0)
+      >>> print(tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))[0])
+      [2.]
+
+    Reference: Graves, 2013, section 4.1, https://arxiv.org/abs/1308.0850
+    """
+    return scale_by_deviation(
+        "scale_by_stddev", True, decay, eps, initial_scale, eps_in_sqrt, bias_correction
+    )
+
+
+def scale_by_deviation(
+    who: str,
+    centered: bool,
+    decay: Scalar,
+    eps: Scalar,
+    initial_scale: Scalar,
+    eps_in_sqrt: bool,
+    bias_correction: bool,
+) -> GradientTransformation:
+    """The maths of `scale_by_rms` and `scale_by_stddev`."""
+    check_in(who, "decay", decay, "[0, 1)")
+    check_in(who, "eps", eps, "[0, inf)")
+    check_in(who, "initial_scale", initial_scale, "[0, inf)")
+    check_flag(who, "eps_in_sqrt", eps_in_sqrt)
+    check_flag(who, "bias_correction", bias_correction)
+    w, eps = complement(decay), hyperparameter(eps)
+    given_eps = eps
+
+    def init(params: Params) -> OptState:
+        nu = zeros_like(who, params, real=True, fill=initial_scale)
+        mu = [zeros_like(who, params)] if centered else []
+        return pack(zero_count(), *mu, nu)
+
+    def pack(count: Array, *moments: Updates) -> OptState:
+        if bias_correction:
+            counted = (
+                ScaleByRStdDevWithCountState if centered else ScaleByRmsWithCountState
+            )
+            return counted(count, *moments)
+        return (ScaleByRStdDevState if centered else ScaleByRmsState)(*moments)
+
+    @jax.jit
+    def corrections(count: Array) -> tuple[Any, ...]:
+        # As in `scale_by_adam`, the correction of nu is folded into scalars.
+        with float64():
+            c = one_minus_power(w, count) if bias_correction else 1.0
+            return split(1.0 / c**0.5, 1.0 / c, c * eps if eps_in_sqrt else eps)
+
+    def scaled(g: Array, a: Array, factor: Any, eps: Any) -> Array:
+        if eps_in_sqrt:
+            return ratio(g, times(safe_sqrt(a + cast(eps, a)), factor), given_eps)
+        return ratio(g, times(safe_sqrt(a), factor) + cast(eps, a), given_eps)
+
+    def rms(g: Array, nu: Array, factor: Any, weight: Any, eps: Any) -> Any:
+        nu = lerp(nu, abs_sq(g), w)
+        return scaled(g, nu, factor, eps), nu
+
+    def stddev(
+        g: Array, mu: Array, nu: Array, factor: Any, weight: Any, eps: Any
+    ) -> Any:
+        mu, nu = lerp(mu, g, w), lerp(nu, abs_sq(g), w)
+        # With constant gradients rounding alone can make it negative.
+        variance = jnp.maximum(nu - times(abs_sq(mu), weight), 0)
+        return scaled(g, variance, factor, eps), mu, nu
+
+    def update(
+        updates: Updates, state: OptState, params: Params = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        del params, extra_args
+        count = increment(state.count) if bias_correction else zero_count()
+        moments = (state.mu, state.nu) if centered else (state.nu,)
+        leaf = stddev if centered else rms
+        updates, *moments = map_leaves(
+            who, leaf, updates, *moments, scalars=corrections(count)
+        )
+        return updates, pack(count, *moments)
+
+    return GradientTransformation(init, update)
+
+
+def rmsprop(
+    learning_rate: ScalarOrSchedule,
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    initial_scale: Scalar = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """Makes RMSProp: u = -learning_rate·g / √(nu + eps), then momentum.
+
+    The momentum sums steps that the learning rate has scaled already. PyTorch scales
+    the sum: `chain(scale_by_rms(...), trace(momentum), scale_by_learning_rate(...))`,
+    which differs under a schedule.
+
+    Args:
+      learning_rate: As in `scale_by_learning_rate`; about the size of a step.
+      decay: As in `scale_by_rms`, like all up to `eps_in_sqrt`.
+      eps: In [0, ∞).
+      initial_scale: In [0, ∞).
+      eps_in_sqrt: Whether eps is inside the root.
+      centered: Whether to divide by the standard deviation, as `scale_by_stddev`.
+      momentum: Decay of the trace, in [0, 1]; None is no trace.
+      nesterov: Whether the momentum looks ahead.
+      bias_correction: Whether to correct for the start at zero.
+
+    Returns:
+      A transformation. State: that of `scale_by_rms` or `scale_by_stddev`, that of
+      `scale_by_learning_rate`, and `TraceState` or `EmptyState`.
+
+    Raises:
+      ValueError: As in `scale_by_rms`, `scale_by_learning_rate` and `trace`.
+      TypeError: As in these.
+
+    Differs from PyTorch: decay is 0.9, not 0.99, and eps is inside the root.
+
+    Example:
+      >>> tx = adamx.rmsprop(0.1, bias_correction=True)
+      >>> print(tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))[0])
+      [-0.1]
+
+    Reference: Tieleman & Hinton, 2012, Neural Networks for Machine Learning, 6.5.
+    """
+    check_flag("rmsprop", "centered", centered)
+    check_flag("rmsprop", "nesterov", nesterov)
+    scaled = scale_by_stddev if centered else scale_by_rms
+    return chain(
+        scaled(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scale_by_learning_rate(learning_rate),
+        identity() if momentum is None else trace(momentum, nesterov),
+    )

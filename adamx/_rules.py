@@ -1,0 +1,132 @@
+"""Masks and labels: what a tree, a function or a rule on paths says of each leaf."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from adamx._align import at_path
+from adamx._base import Params, describe
+
+
+def by_path(rule: Callable[[str], Any]) -> Callable[[Params], Any]:
+    """Makes a mask or labels from the names of parameters, wherever one is expected.
+
+    Args:
+      rule: From a path such as "dense/kernel" to True or False, or to a label. The
+        `.value` of a Flax variable is not part of the path.
+
+    Returns:
+      A function from parameters to a tree of answers like them.
+
+    Raises:
+      TypeError: `rule` is not callable.
+
+    Example:
+      >>> mask = adamx.by_path(lambda path: not path.endswith("bias"))
+      >>> mask({"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
+      {'dense': {'bias': False, 'kernel': True}}
+    """
+    if not callable(rule):
+        raise TypeError(f"by_path: expected rule as a function, got {describe(rule)}.")
+
+    def answers(params: Params) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: rule("/".join(keys(path))), params
+        )
+
+    return answers
+
+
+def rule_for(
+    who: str, name: str, rule: Any, check: Callable[[str, Any, str], Any]
+) -> Callable[[Any], list[Any]]:
+    """Gives the function from a tree to the rule's answer for each of its leaves.
+
+    `check(who, answer, where)` returns an answer or raises. A tree is checked here and
+    now; a function is asked, in `init` and in `update`, about shapes without
+    values, dtypes or boxes, so that both times it gives the same answers.
+    """
+    fixed = None
+    if not (callable(rule) and jax.tree_util.all_leaves([rule])):
+        fixed = entries(who, rule, check)
+
+    def answers(tree: Any) -> list[Any]:
+        given = entries(who, rule(shapes_of(tree)), check) if fixed is None else fixed
+        found, used = [], set()
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree):
+            place = keys(path)
+            covers = [place[:n] for n in range(len(place) + 1) if place[:n] in given]
+            if not covers:
+                raise ValueError(
+                    f"{who}: expected {name} to cover the parameters, got nothing"
+                    f"{at_path(path)}; have {', '.join(map('/'.join, given))}."
+                )
+            used.add(covers[0])
+            found.append(given[covers[0]])
+        unused = (
+            set(given) - used - {p[:n] for p in holes(tree) for n in range(len(p) + 1)}
+        )
+        if unused:
+            raise ValueError(
+                f"{who}: expected {name} like the parameters, got an answer for "
+                f"{'/'.join(min(unused))!r}, which they do not have."
+            )
+        return found
+
+    return answers
+
+
+def entries(
+    who: str, rule: Any, check: Callable[[str, Any, str], Any]
+) -> dict[Any, Any]:
+    """The answers of a tree by path, checked."""
+    leaves = jax.tree_util.tree_leaves_with_path(rule)
+    return {keys(path): check(who, answer, at_path(path)) for path, answer in leaves}
+
+
+def as_bool(who: str, answer: Any, where: str) -> bool:
+    """An answer of a mask, checked."""
+    concrete = not isinstance(answer, Tracer)
+    if concrete and np.ndim(answer) == 0 and np.asarray(answer).dtype == bool:
+        return bool(answer)
+    raise TypeError(
+        f"{who}: expected True or False in the mask, got {describe(answer)}{where}."
+    )
+
+
+def keys(path: Any) -> tuple[str, ...]:
+    """A path as the names on it, without the `value` of a boxed variable."""
+    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")
+    return names[:-1] if boxed else names
+
+
+def holes(tree: Any) -> list[Any]:
+    """Where a tree has `None` or a node without leaves in the place of a leaf."""
+    places = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_hole)
+    return [keys(path) for path, x in places if is_hole(x)]
+
+
+def is_hole(x: Any) -> bool:
+    """Whether x is `None` or an empty tuple, such as MaskedNode() or Optax's."""
+    return x is None or (isinstance(x, tuple) and not x)
+
+
+def shapes_of(tree: Any) -> Any:
+    """The tree with every leaf, or variable that boxes one, replaced by its shape."""
+
+    def shape(x: Any) -> Any:
+        (x,) = jax.tree.leaves(x)
+        return jax.ShapeDtypeStruct(np.shape(x), jnp.float32)
+
+    return jax.tree.map(shape, tree, is_leaf=is_box)
+
+
+def is_box(x: Any) -> bool:
+    """Whether x is a node around one array, as Flax's variables are."""
+    children = jax.tree_util.tree_leaves_with_path(x, is_leaf=lambda y: y is not x)
+    return [path for path, _ in children] == [(jax.tree_util.GetAttrKey("value"),)]

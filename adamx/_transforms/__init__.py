@@ -1,0 +1,1 @@
+"""Blocks: a gradient in, a gradient out."""

@@ -1,0 +1,215 @@
+"""The maths for one array, lifted to trees; initial states; norms."""
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from adamx._align import align, at, inexact, is_none, not_inexact
+from adamx._base import Array, Params, Updates, describe, is_float0
+from adamx._numerics import (
+    abs_sq,
+    cast,
+    complement,
+    float64,
+    one_minus_power,
+    safe_sqrt,
+    split,
+    times,
+    unit_norm,
+)
+
+
+def map_leaves(
+    who: str,
+    leaf: Callable[..., Any],
+    updates: Updates,
+    *states: Any,
+    read: tuple[Any, ...] = (),
+    scalars: tuple[Any, ...] = (),
+) -> tuple[Any, ...]:
+    """Maps `leaf`, the maths for one array, over `updates` and trees that match it.
+
+    `leaf(g, *states, *read, *scalars)` sees arrays in float32 or wider; it returns a
+    new g and a new array for each state, or g alone where there is no state. Results
+    come back in the dtypes of `updates` and `states`: the types of a state never change.
+    """
+    rows, treedef = align(who, updates, states, read)
+    # Traced once for each shape; outside of a jit, one kernel with the same bits. So a
+    # leaf is made with its transformation, and what changes from step to step comes in
+    # `scalars`.
+    leaf = jax.jit(leaf)
+    columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
+    for i, row in enumerate(rows):
+        inside = compute_dtypes(*(x.dtype for x in row))
+        # A complex moment over a real root is the one mixture of dtypes in a leaf.
+        mixed = any(map(is_complex, inside))
+        with jax.numpy_dtype_promotion("standard") if mixed else nullcontext():
+            results = leaf(*map(convert, row, inside), *scalars)
+        results = results if states else (results,)
+        for column, x, result in zip(columns, row, results, strict=False):
+            if is_complex(result.dtype) and not is_complex(x.dtype):
+                raise TypeError(
+                    f"{who}: expected a complex array, got {describe(x)}"
+                    f"{at(updates, i)}; updates, params and state must all be complex."
+                )
+            column.append(convert(result, x.dtype))
+    return tuple(treedef.unflatten(column) for column in columns)
+
+
+@functools.cache
+def compute_dtypes(*dtypes: Any) -> tuple[Any, ...]:
+    """The dtypes to compute in: float32 or the widest, complex for the complex ones."""
+    reals = [jnp.finfo(dtype).dtype for dtype in dtypes]
+    real = max(jnp.dtype(jnp.float32), *reals, key=lambda dtype: dtype.itemsize)
+    wide = jnp.dtype("complex64" if real.itemsize == 4 else "complex128")
+    return tuple(wide if is_complex(dtype) else real for dtype in dtypes)
+
+
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype is complex."""
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def convert(x: Any, dtype: Any) -> Any:
+    """x in `dtype`."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def zeros_like(
+    who: str, params: Params, dtype: Any = None, *, real: bool = False, fill: Any = 0.0
+) -> Any:
+    """Makes new arrays like `params`, in `dtype` or in float32 or wider.
+
+    `real` asks for the dtype of |g|², which is real for a complex g.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    moments = []
+    for i, given in enumerate(leaves):
+        x = inexact(given)
+        if x is None:
+            raise not_inexact(who, "params", given, at(params, i))
+        (own,) = compute_dtypes(x.dtype)
+        own = jnp.finfo(own).dtype if real else own
+        if dtype is not None and is_complex(own) and not is_complex(dtype):
+            raise TypeError(
+                f"{who}: expected a complex dtype for the moments of {describe(x)}"
+                f"{at(params, i)}, got {jnp.dtype(dtype).name}; leave it out."
+            )
+        value = cast(fill, jnp.zeros([], jnp.finfo(own).dtype))
+        moments.append(jnp.full_like(x, value, dtype=dtype or own))
+    return treedef.unflatten(moments)
+
+
+def zero_count() -> Array:
+    """Makes a counter: i32[], updates applied so far."""
+    return jnp.zeros([], jnp.int32)
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """Adds updates to parameters: p + u, in p's dtype.
+
+    The sum is formed in float32 or wider and rounded once.
+
+    Args:
+      params: Tree of arrays.
+      updates: Tree that matches it; where it holds `None`, or a float0, the gradient
+        of an integer, the parameter stays.
+
+    Returns:
+      A tree with the structure, shapes and dtypes of `params`.
+
+    Raises:
+      ValueError: Trees or shapes that do not match.
+      TypeError: An update or a parameter that is not floating or complex.
+
+    Differs from Optax: integer parameters raise instead of being truncated.
+
+    Example:
+      >>> params = {"w": jnp.ones(2, jnp.bfloat16)}
+      >>> adamx.apply_updates(params, {"w": jnp.full(2, -0.5)})
+      {'w': Array([0.5, 0.5], dtype=bfloat16)}
+    """
+    updates = jax.tree.map(lambda u: None if is_float0(u) else u, updates)
+    rows, _ = align("apply_updates", updates, read=(params,))
+    sums = []
+    for i, (u, p) in enumerate(rows):
+        if is_complex(u.dtype) and not is_complex(p.dtype):
+            raise TypeError(
+                f"apply_updates: expected a complex parameter for {describe(u)}, got "
+                f"{describe(p)}{at(updates, i)}; take its real part."
+            )
+        inside = compute_dtypes(u.dtype, p.dtype)[1]
+        sums.append(convert(convert(p, inside) + convert(u, inside), p.dtype))
+    moves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    new = iter(sums)
+    old = treedef.flatten_up_to(params)
+    return treedef.unflatten(
+        [p if u is None else next(new) for p, u in zip(old, moves, strict=True)]
+    )
+
+
+def global_norm(updates: Updates) -> Array:
+    """Computes the norm of a tree as one vector, √(Σ |x|²).
+
+    Args:
+      updates: Tree of floating or complex arrays, of any dtypes.
+
+    Returns:
+      f32[], or f64[] where a leaf is float64; 0 for a tree without leaves.
+
+    Raises:
+      TypeError: A leaf that is not floating or complex.
+
+    Differs from Optax: sums in float32 whatever the dtype of the leaves, and neither
+      overflows nor underflows; for 400 bfloat16 leaves of 16 ones Optax's is 64,
+      not 80.
+
+    Example:
+      >>> print(adamx.global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
+      5.0
+    """
+    rows, _ = align("global_norm", updates)
+    if not rows:
+        return jnp.zeros([])
+    inside = compute_dtypes(*(x.dtype for (x,) in rows))
+    return norm([convert(x, dtype) for (x,), dtype in zip(rows, inside, strict=True)])
+
+
+@jax.jit
+def norm(leaves: list[Array]) -> Array:
+    """√(Σ |x|²) over all leaves, which share a precision."""
+    total = jnp.stack([jnp.sum(abs_sq(x)) for x in leaves]).sum()
+    limits = jnp.finfo(total.dtype)
+    safe = (total > limits.tiny / limits.eps) & (total < limits.max * limits.eps)
+
+    def rescaled() -> Array:
+        return unit_norm(jnp.stack([unit_norm(x).reshape([]) for x in leaves]))[0]
+
+    # Nearly always one pass over the gradients is enough.
+    return lax.cond(safe, lambda: safe_sqrt(total), rescaled)
+
+
+def tree_bias_correction(moment: Any, decay: Any, count: Array) -> Any:
+    """Divides a running mean by 1 - decay**count, the weight that it has gathered.
+
+    Args:
+      moment: Tree of running means that started at 0.
+      decay: Their decay, in [0, 1).
+      count: i32[], updates applied, at least 1.
+
+    Returns:
+      A tree like `moment`.
+
+    Example:
+      >>> print(adamx.tree_bias_correction(jnp.array([0.1]), 0.9, jnp.array(1)))
+      [1.]
+    """
+    with float64():
+        (weight,) = split(1.0 / one_minus_power(complement(decay), count))
+    (moment,) = map_leaves("tree_bias_correction", times, moment, scalars=(weight,))
+    return moment

@@ -1,0 +1,39 @@
+"""Compare optimizers on a real problem: which one, and at which learning rate?
+
+A `Task` is a plain record: how the parameters start, the loss, the data. `compare`
+trains it with several optimizers over a grid of learning rates and seeds; all the runs
+of one optimizer are one compiled program. `Results` prints, plots, saves and loads.
+
+Example:
+  >>> x = np.linspace(-1, 1, 64, dtype=np.float32)
+  >>> def loss(params, batch):
+  ...     x, y = batch
+  ...     return jnp.mean((params["slope"] * x + params["offset"] - y) ** 2)
+  >>> def init(key):
+  ...     slope, offset = jax.random.normal(key, 2)
+  ...     return {"slope": slope, "offset": offset}
+  >>> task = adamx.lab.Task("line", init, loss, data=(x, 3 * x - 1), batch_size=16)
+  >>> choices = {"adam": adamx.adam, "mine": lambda rate: adamx.sgd(rate, momentum=0.5)}
+  >>> results = adamx.lab.compare(task, choices, learning_rates=[0.01, 0.1], steps=100)
+  >>> results.trials["mine"].best_rate
+  0.1
+
+`print(results.table())` shows the comparison, `results.plot_curves(ax)` draws it. The
+command line, `adamx compare`, does the same with the tasks `digits()` and `mnist()`.
+"""
+
+try:
+    from adamx.lab.comparison import LEARNING_RATES as LEARNING_RATES
+    from adamx.lab.comparison import OPTIMIZERS as OPTIMIZERS
+    from adamx.lab.comparison import compare as compare
+    from adamx.lab.data import DataUnavailable as DataUnavailable
+    from adamx.lab.results import Results as Results
+    from adamx.lab.results import Trial as Trial
+    from adamx.lab.tasks import Task as Task
+    from adamx.lab.tasks import digits as digits
+    from adamx.lab.tasks import mnist as mnist
+except ModuleNotFoundError as error:
+    package = (error.name or "").partition(".")[0].replace("sklearn", "scikit-learn")
+    if package == "adamx":
+        raise
+    raise ImportError(f"adamx.lab needs {package}; install adamx[lab].") from error

@@ -1,0 +1,199 @@
+"""The command line: `adamx compare`."""
+
+import argparse
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+import adamx
+from adamx.lab import plots, tasks
+from adamx.lab.comparison import LEARNING_RATES, OPTIMIZERS, make_plan, run_plan
+from adamx.lab.data import DataUnavailable
+from adamx.lab.results import Results
+
+TASKS = {"digits": tasks.digits, "mnist": tasks.mnist}
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
+EXAMPLE = """\
+example:
+  adamx compare --optimizers sgd,adam --learning-rates 1e-3,1e-2,1e-1 --seeds 5
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong and leaves."""
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("adamx: interrupted before anything was trained", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> Parser:
+    """Describes the options."""
+    parser = Parser(prog="adamx", description="The Adam family for JAX.")
+    parser.add_argument(
+        "--version", action="version", version=f"adamx {adamx.__version__}"
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    compare = commands.add_parser(
+        "compare",
+        help="train a model with several optimizers and say which to use",
+        description=(
+            "Trains a Flax model on real data with several optimizers, each over a\n"
+            "grid of learning rates and seeds, and says which to use. Ctrl-C keeps\n"
+            "what is done; a second Ctrl-C quits at once."
+        ),
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.set_defaults(run=lambda arguments: run_compare(compare, arguments))
+
+    what = compare.add_argument_group("what to compare")
+    what.add_argument(
+        "--task",
+        choices=TASKS,
+        default="digits",
+        help="digits: 1,797 images that come with scikit-learn; mnist: 70,000 images, "
+        "fetched with npm (default: digits)",
+    )
+    what.add_argument(
+        "--optimizers",
+        type=names,
+        metavar="A,B,...",
+        help=f"default: {','.join(OPTIMIZERS)}",
+    )
+    what.add_argument(
+        "--learning-rates",
+        type=numbers,
+        metavar="X,Y,...",
+        help="default: "
+        f"{LEARNING_RATES[0]:g} to {LEARNING_RATES[-1]:g} in steps 1, 2, 5, 10",
+    )
+    what.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="runs of each (default: 3)"
+    )
+
+    training = compare.add_argument_group("training")
+    training.add_argument(
+        "--steps", type=int, metavar="N", help="default: 500 for digits, 1000 for mnist"
+    )
+    training.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
+    training.add_argument(
+        "--target-loss",
+        type=float,
+        metavar="X",
+        help="count the steps to this training loss (default: 0.1 for digits, "
+        "0.2 for mnist)",
+    )
+
+    output = compare.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=Path,
+        default=Path("adamx-compare"),
+        metavar="DIR",
+        help="folder for results.json, curves.png and learning-rates.png "
+        "(default: adamx-compare)",
+    )
+    output.add_argument(
+        "--quiet", action="store_true", help="print the table and nothing else"
+    )
+    return parser
+
+
+def names(text: str) -> list[str]:
+    """Splits a list at its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(text: str) -> list[float]:
+    """Splits a list of numbers at its commas."""
+    try:
+        return [float(number) for number in names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas between, got {text!r}"
+        ) from None
+
+
+def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
+    """Compares, writes and prints; returns the exit code."""
+    try:
+        plan = make_plan(
+            TASKS[arguments.task](),
+            arguments.optimizers,
+            arguments.learning_rates,
+            arguments.seeds,
+            arguments.steps,
+            arguments.batch_size,
+            arguments.target_loss,
+        )
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except DataUnavailable as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except OSError as error:
+        parser.error(f"--out: cannot write into {arguments.out} ({error.strerror})")
+    except ValueError as error:
+        parser.error(str(error).removeprefix("compare: "))
+
+    # From here on the first Ctrl-C is asked for below, and the second ends the process
+    # at once, even inside a compiled program.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    bar = Progress([*plan.optimizers], plan.steps, arguments.quiet)
+    with contextlib.closing(bar):
+        results = run_plan(plan, bar)
+    write(results, arguments.out)
+    print(results.table())
+    if not arguments.quiet:
+        print(f"\nWrote results.json and two pictures into {arguments.out}.")
+    return INTERRUPTED if results.interrupted else 0
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes numbers and pictures."""
+    results.save(folder / "results.json")
+    plots.save(results.plot_curves, folder / "curves.png")
+    plots.save(results.plot_learning_rates, folder / "learning-rates.png")
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line for each optimizer that is finished."""
+
+    def __init__(self, optimizers: list[str], steps: int, quiet: bool):
+        terminal = sys.stderr.isatty()
+        self.order = optimizers
+        self.plain = not (terminal or quiet)
+        self.bar = tqdm(
+            total=len(optimizers) * steps,
+            disable=quiet or not terminal,
+            leave=False,
+            bar_format="{desc:9}{bar:40} {percentage:3.0f} %, {remaining} left",
+        )
+
+    def __call__(self, name: str, done: int, steps: int) -> None:
+        """Shows that `name` has done so many of its steps."""
+        self.bar.set_description_str(name, refresh=False)
+        self.bar.update(self.order.index(name) * steps + done - self.bar.n)
+        if self.plain and done == steps:
+            print(f"{name}: done", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self.bar.close()

@@ -1,0 +1,230 @@
+"""Train one task with several optimizers, one after another; Ctrl-C keeps the rest."""
+
+import contextlib
+import math
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+
+import adamx
+from adamx.lab.results import Results, Trial, make_trial
+from adamx.lab.sweep import prepare, train
+from adamx.lab.tasks import Task
+
+# `learning_rate -> transformation`; a transformation has `init` and `update`.
+Constructor = Callable[[Any], Any]
+
+OPTIMIZERS: dict[str, Constructor] = {
+    "sgd": partial(adamx.sgd, momentum=0.9),
+    "adagrad": adamx.adagrad,
+    "rmsprop": adamx.rmsprop,
+    "adam": adamx.adam,
+    "adamw": adamx.adamw,
+    "amsgrad": adamx.amsgrad,
+    "nadam": adamx.nadam,
+    "nadamw": adamx.nadamw,
+}
+# Wide enough that the best rate of each of them lies inside, on both tasks.
+LEARNING_RATES = (
+    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
+)  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """A comparison that has passed all checks."""
+
+    task: Task
+    optimizers: dict[str, Constructor]
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    batch_size: int
+    target_loss: float | None
+
+
+def compare(
+    task: Task,
+    optimizers: Mapping[str, Constructor] | Iterable[str] | None = None,
+    learning_rates: Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 3,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    target_loss: float | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Results:
+    """Trains a task with each optimizer at each learning rate from each seed.
+
+    A seed fixes the first parameters and the order of the batches, the same for all
+    optimizers and learning rates. All runs of one optimizer are one compiled program,
+    in which its learning rate is a traced f32[]. Ctrl-C stops early and returns what is
+    done, `interrupted`; the optimizer in progress keeps the steps that it made.
+
+    Args:
+      task: What to train.
+      optimizers: Constructors `learning_rate -> transformation` by name, of adamx or of
+        any library whose transformations have `init` and `update`; or names out of
+        `OPTIMIZERS`; None is all of these.
+      learning_rates: The grid, each > 0; None is `LEARNING_RATES`.
+      seeds: How many seeds, ≥ 1 (0, 1, ...), or the seeds themselves, each ≥ 0.
+      steps: Steps of each run, ≥ 1; None is the task's.
+      batch_size: Examples in a batch, ≥ 1; None is the task's.
+      target_loss: The training loss to which steps are counted; None is the task's.
+      progress: Called as `progress(optimizer, steps done, steps)` some ten times a
+        second.
+
+    Returns:
+      The results; `print(results.table())` says which optimizer to use.
+
+    Raises:
+      ValueError: An argument is out of its range, or a name unknown.
+      TypeError: A constructor returned no transformation.
+
+    Example:
+      >>> def batch(key, step):
+      ...     return jax.random.normal(jax.random.fold_in(key, step), (8,))
+      >>> def loss(mean, batch):
+      ...     return jnp.mean((batch - mean) ** 2)
+      >>> task = adamx.lab.Task("mean", jax.random.normal, loss, batch)
+      >>> results = adamx.lab.compare(task, ["adam"], [0.1, 1e9], seeds=2, steps=20)
+      >>> results.trials["adam"].best_rate
+      0.1
+    """
+    plan = make_plan(
+        task, optimizers, learning_rates, seeds, steps, batch_size, target_loss
+    )
+    return run_plan(plan, progress)
+
+
+def make_plan(
+    task, optimizers, learning_rates, seeds, steps, batch_size, target_loss
+) -> Plan:
+    """Fills in the defaults and checks everything, before anything is trained."""
+    rates = LEARNING_RATES if learning_rates is None else learning_rates
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    target_loss = task.target_loss if target_loss is None else target_loss
+    plan = Plan(
+        task=task,
+        optimizers=choose(optimizers),
+        learning_rates=tuple(sorted({float(rate) for rate in rates})),
+        seeds=tuple(seeds),
+        steps=task.steps if steps is None else steps,
+        batch_size=task.batch_size if batch_size is None else batch_size,
+        target_loss=target_loss,
+    )
+    if not plan.learning_rates:
+        raise ValueError("compare: expected at least one learning rate, got none.")
+    for rate in plan.learning_rates:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"compare: expected learning rates > 0, got {rate:g}.")
+    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
+        raise ValueError(
+            f"compare: expected at least one seed, each once, got {len(plan.seeds)}."
+        )
+    if min(plan.seeds) < 0:
+        raise ValueError(f"compare: expected seeds ≥ 0, got {min(plan.seeds)}.")
+    if plan.steps < 1:
+        raise ValueError(f"compare: expected steps ≥ 1, got {plan.steps}.")
+    most = math.inf if callable(task.data) else len(jax.tree.leaves(task.data)[0])
+    if not 1 <= plan.batch_size <= most:
+        raise ValueError(
+            f"compare: expected a batch size from 1 to {most}, got {plan.batch_size}."
+        )
+    return plan
+
+
+def choose(optimizers) -> dict[str, Constructor]:
+    """Looks up optimizers that are given by name."""
+    if optimizers is None:
+        return dict(OPTIMIZERS)
+    if not isinstance(optimizers, Mapping):
+        names, have = list(optimizers), ", ".join(OPTIMIZERS)
+        for name in names:
+            if name not in OPTIMIZERS:
+                raise ValueError(f"compare: unknown optimizer {name!r}; have {have}.")
+        optimizers = {name: OPTIMIZERS[name] for name in names}
+    if not optimizers:
+        raise ValueError("compare: expected at least one optimizer, got none.")
+    for name, make in optimizers.items():
+        tx = make(1e-3)
+        if not (hasattr(tx, "init") and hasattr(tx, "update")):
+            raise TypeError(
+                f"compare: expected optimizers[{name!r}] to make a transformation with "
+                f"init and update, got {type(tx).__name__}."
+            )
+    return dict(optimizers)
+
+
+def run_plan(plan: Plan, progress=None) -> Results:
+    """Trains the optimizers one after another until done or interrupted."""
+    problem = prepare(plan.task, plan.seeds, plan.steps, plan.batch_size)
+    trials: dict[str, Trial] = {}
+
+    def report(name, done):
+        if progress is not None:
+            progress(name, done, plan.steps)
+
+    with stop_on_interrupt() as stop:
+        for name, make in plan.optimizers.items():
+            tell = partial(report, name)
+            sweep = train(problem, make, plan.learning_rates, stop, tell)
+            if sweep.losses.shape[-1]:
+                trials[name] = make_trial(sweep, plan.learning_rates, plan.steps)
+            if stop():
+                break
+    config = {
+        "description": plan.task.description,
+        "optimizers": list(plan.optimizers),
+        "learning_rates": list(plan.learning_rates),
+        "seeds": list(plan.seeds),
+        "steps": plan.steps,
+        "batch_size": None if callable(plan.task.data) else plan.batch_size,
+        "target_loss": plan.target_loss,
+        "loss_unit": plan.task.loss_unit,
+        "criterion": "training" if plan.task.validation is None else "validation",
+    }
+    return Results(plan.task.name, config, versions(), trials)
+
+
+@contextlib.contextmanager
+def stop_on_interrupt():
+    """Yields a function: was Ctrl-C pressed? Pressed again, it acts as outside."""
+    pressed = threading.Event()
+    # Python delivers signals to the main thread, and only it may set handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    outside = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
+
+    def handler(number, frame):
+        del number, frame
+        pressed.set()
+        signal.signal(signal.SIGINT, outside)
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, outside)
+
+
+def versions() -> dict[str, str]:
+    """Names the software and the machine that made the results."""
+    device = jax.devices()[0]
+    return {
+        "adamx": adamx.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.platform} {device.device_kind}",
+        "cores": str(os.cpu_count()),
+    }
