@@ -73,6 +73,28 @@ from adamx._transforms.clean import ZeroNansState as ZeroNansState
 from adamx._transforms.clean import centralize as centralize
 from adamx._transforms.clean import zero_nans as zero_nans
 
+# Schedules.
+from adamx.schedules import constant_schedule as constant_schedule
+from adamx.schedules import cosine_decay_schedule as cosine_decay_schedule
+from adamx.schedules import cosine_onecycle_schedule as cosine_onecycle_schedule
+from adamx.schedules import exponential_decay as exponential_decay
+from adamx.schedules import join_schedules as join_schedules
+from adamx.schedules import linear_onecycle_schedule as linear_onecycle_schedule
+from adamx.schedules import linear_schedule as linear_schedule
+from adamx.schedules import piecewise_constant_schedule as piecewise_constant_schedule
+from adamx.schedules import (
+    piecewise_interpolate_schedule as piecewise_interpolate_schedule,
+)
+from adamx.schedules import polynomial_schedule as polynomial_schedule
+from adamx.schedules import sgdr_schedule as sgdr_schedule
+from adamx.schedules import warmup_constant_schedule as warmup_constant_schedule
+from adamx.schedules import (
+    warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
+)
+from adamx.schedules import (
+    warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
+)
+
 # Different transformations for different parameters.
 from adamx._masking import MaskedNode as MaskedNode
 from adamx._masking import MaskedState as MaskedState

@@ -46,13 +46,14 @@ def counterparts(who: str, updates: Updates, tree: Any, name: str) -> list[Any]:
     except (ValueError, TypeError):
         raise first_difference(who, updates, tree, name) from None
     for (path, leaf), other in zip(leaves, others, strict=True):
-        expected = name == "params" if leaf is None else is_leaf(other)
-        if not expected and not (leaf is None and other is None):
-            where, found = (
-                at_path(path),
-                describe(other) if is_leaf(other) else "a tree",
-            )
-            raise mismatch(who, name, where, describe(leaf), found)
+        if leaf is None:
+            fits = name == "params" or other is None
+        else:
+            fits = is_leaf(other)
+        if not fits:
+            found = "a tree" if jax.tree.leaves(other) else "None"
+            found = describe(other) if is_leaf(other) else found
+            raise mismatch(who, name, at_path(path), describe(leaf), found)
     return [x for x, (_, leaf) in zip(others, leaves, strict=True) if leaf is not None]
 
 

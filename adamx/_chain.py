@@ -121,14 +121,12 @@ def as_transformation(who: str, name: str, tx: Any) -> GradientTransformation:
     """Checks that `tx` has `init` and `update`; lets `update` take extra arguments."""
     functions = getattr(tx, "init", None), getattr(tx, "update", None)
     if isinstance(tx, type) or not all(map(callable, functions)):
-        called = callable(tx) and hasattr(tx, "__name__")
-        hint = (
-            f"call it: {tx.__name__}(...)" if called else "make it with adamx or Optax"
-        )
-        kind = f"the {'class' if isinstance(tx, type) else 'function'} {tx.__name__}"
+        got, do = f"a {type(tx).__name__}", "make it with adamx or Optax"
+        if callable(tx) and hasattr(tx, "__name__"):
+            kind = "class" if isinstance(tx, type) else "function"
+            got, do = f"the {kind} {tx.__name__}", f"call it: {tx.__name__}(...)"
         raise TypeError(
-            f"{who}: expected a gradient transformation as {name}, got "
-            f"{kind if called else f'a {type(tx).__name__}'}; {hint}."
+            f"{who}: expected a gradient transformation as {name}, got {got}; {do}."
         )
     if type(tx) is GradientTransformation:
         return tx

@@ -67,13 +67,16 @@ def rule_for(
                 )
             used.add(covers[0])
             found.append(given[covers[0]])
-        unused = (
-            set(given) - used - {p[:n] for p in holes(tree) for n in range(len(p) + 1)}
-        )
+        empty = holes(tree)
+        unused = [
+            place
+            for place in given
+            if place not in used and not any(overlap(place, hole) for hole in empty)
+        ]
         if unused:
             raise ValueError(
                 f"{who}: expected {name} like the parameters, got an answer for "
-                f"{'/'.join(min(unused))!r}, which they do not have."
+                f"{'/'.join(unused[0])!r}, which they do not have."
             )
         return found
 
@@ -109,6 +112,11 @@ def holes(tree: Any) -> list[Any]:
     """Where a tree has `None` or a node without leaves in the place of a leaf."""
     places = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_hole)
     return [keys(path) for path, x in places if is_hole(x)]
+
+
+def overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether one place is inside the other, or the same."""
+    return all(x == y for x, y in zip(a, b, strict=False))
 
 
 def is_hole(x: Any) -> bool:

@@ -36,7 +36,7 @@ def map_leaves(
 
     `leaf(g, *states, *read, *scalars)` sees arrays in float32 or wider; it returns a
     new g and a new array for each state, or g alone where there is no state. Results
-    come back in the dtypes of `updates` and `states`: the types of a state never change.
+    come back in the dtypes of `updates` and `states`, so state types never change.
     """
     rows, treedef = align(who, updates, states, read)
     # Traced once for each shape; outside of a jit, one kernel with the same bits. So a

@@ -2,8 +2,7 @@
 
 In float32, `1 - count/T` and `1 + cos(π·count/T)` have lost every digit when a run of
 10⁷ steps ends, and a warm-up that is computed from its end has none when it begins. So
-steps are subtracted as integers, a value is computed from the end it is nearer to, in
-float64, and rounded once.
+a value is computed from the end that it is nearer to, in float64, and rounded once.
 
 The count is an integer: a number, or an array or tracer of any shape, which the result
 shares. The result is float32, or float64 where x64 is on. Values may be numbers, scalar
@@ -18,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamx._base import (
     Array,
@@ -44,6 +44,61 @@ def _cosine(k: Array, n: Array) -> Array:
     return jnp.sin(math.pi / 2 * _linear(k, n)) ** 2
 
 
+# Both formulas are compiled, lest a call outside jit take twenty dispatches.
+@functools.partial(jax.jit, static_argnames="shape", inline=True)
+def _interpolate(
+    count: Array,
+    start: Array,
+    end: Array,
+    steps: Array,
+    begin: Array,
+    power: Array | None,
+    shape: Shape,
+) -> Array:
+    """w·start + v·end, where w = 1 - v is a power of the shape of the steps left."""
+    done = jnp.clip(count - begin, 0, steps)
+    w, v = shape(steps - done, steps), shape(done, steps)
+    if power is not None:
+        small = -jnp.expm1(power * jnp.log1p(-jnp.minimum(v, 0.5)))
+        w = w**power
+        v = jnp.where(v < 0.5, small, 1 - w)
+    # A weight of at most 1/2 cancels nothing and at either end is 0, so both are exact;
+    # where there are no steps, both weights are 0, and the end it is.
+    return jnp.where(w <= v, end + (start - end) * w, start + (end - start) * v)
+
+
+@functools.partial(jax.jit, static_argnames="staircase", inline=True)
+def _decay(
+    count: Array,
+    init: Array,
+    steps: Array,
+    rate: Array,
+    begin: Array,
+    end: Array | None,
+    staircase: bool,
+) -> Array:
+    """init·rate^(periods done), up to the limit."""
+    x = jnp.maximum(count - begin, 0) / jnp.maximum(steps, 1)
+    x = jnp.floor(x) if staircase else x
+    # Short of infinity, which times 0 would be NaN.
+    value = init * jnp.exp(jnp.minimum(x * jnp.log(rate), 88))
+    if end is None:
+        return value
+    return jnp.where(rate < 1, jnp.maximum(value, end), jnp.minimum(value, end))
+
+
+def _schedule(formula: Callable[..., Array], *values: Any, **static: Any) -> Schedule:
+    """Makes count -> formula(count, *values), in float64: it holds every count."""
+
+    def schedule(count: Any) -> Array:
+        count, *rest = _integer(count), *map(_wide, values)
+        with float64():
+            value = formula(count.astype(jnp.float64), *rest, **static)
+        return _narrow(value)
+
+    return schedule
+
+
 def _transition(
     start: Any,
     end: Any,
@@ -53,38 +108,8 @@ def _transition(
     power: Scalar = 1,
 ) -> Schedule:
     """Goes from start to end; shape(steps left, steps)^power is the weight of start."""
-
-    def schedule(count: Any) -> Array:
-        done = jnp.clip(_integer(count) - begin, 0, steps)
-        exponent = None if is_number(power) and power == 1 else _wide(power)
-        values = map(_wide, (start, end, done, steps - done, steps))
-        with float64():
-            value = _interpolate(*values, exponent, shape)
-        return _narrow(value)
-
-    return schedule
-
-
-# Compiled as one: outside jit, twenty dispatches would take twenty times as long.
-@functools.partial(jax.jit, static_argnames="shape", inline=True)
-def _interpolate(
-    start: Array,
-    end: Array,
-    done: Array,
-    left: Array,
-    steps: Array,
-    power: Array | None,
-    shape: Shape,
-) -> Array:
-    """w·start + v·end, where w = 1 - v is a power of the shape of the steps left."""
-    w, v = shape(left, steps), shape(done, steps)
-    if power is not None:
-        small = -jnp.expm1(power * jnp.log1p(-jnp.minimum(v, 0.5)))
-        w = w**power
-        v = jnp.where(v < 0.5, small, 1 - w)
-    # Weights of at most 1/2 cannot cancel what they are added to, and at either end
-    # nothing is added.
-    return jnp.where(w < v, end + (start - end) * w, start + (end - start) * v)
+    exponent = None if is_number(power) and power == 1 else power
+    return _schedule(_interpolate, start, end, steps, begin, exponent, shape=shape)
 
 
 def constant_schedule(value: Scalar) -> Schedule:
@@ -228,22 +253,8 @@ def exponential_decay(
     check_flag(who, "staircase", staircase)
     if end_value is not None:
         _check_finite(who, end_value=end_value)
-
-    def schedule(count: Any) -> Array:
-        done, period = jnp.maximum(_integer(count) - begin, 0), jnp.maximum(steps, 1)
-        if staircase:
-            done, period = done // period, 1
-        init, rate, k, n = map(_wide, (init_value, decay_rate, done, period))
-        limit = init if end_value is None else _wide(end_value)
-        with float64():
-            # Short of infinity, which times 0 would be NaN.
-            value = init * jnp.exp(jnp.minimum(k / n * jnp.log(rate), 88))
-            if end_value is not None:
-                limits = jnp.maximum(value, limit), jnp.minimum(value, limit)
-                value = jnp.where(rate < 1, *limits)
-        return _narrow(value)
-
-    return schedule
+    values = init_value, steps, decay_rate, begin, end_value
+    return _schedule(_decay, *values, staircase=bool(staircase))
 
 
 def cosine_decay_schedule(
@@ -703,7 +714,7 @@ def _portion(fraction: Any, steps: Steps) -> Steps:
     if is_number(fraction) and is_number(steps):
         return int(fraction * steps)
     with float64():
-        return (_wide(fraction) * _wide(steps)).astype(jnp.int32)
+        return jnp.asarray(_wide(fraction) * _wide(steps), jnp.int32)
 
 
 def _integer(count: Any) -> Array:
@@ -736,10 +747,12 @@ def _check_finite(who: str, **values: Any) -> None:
         check_in(who, name, value, "(-inf, inf)")
 
 
-def _wide(value: Any) -> Array:
-    """`value` in float64, in which every schedule is computed."""
-    with float64():
-        return jnp.asarray(hyperparameter(value), jnp.float64)
+def _wide(value: Any) -> Any:
+    """`value` in float64; None is None."""
+    if value is None:
+        return None
+    value = hyperparameter(value)
+    return np.float64(value) if is_number(value) else value
 
 
 def _narrow(value: Any) -> Array:

@@ -90,7 +90,8 @@ def scale_by_learning_rate(
     check_flag(who, "flip_sign", flip_sign)
     if callable(rate):
         return scale_by(rate, who, negate=flip_sign)
-    return scale_by(-hyperparameter(rate) if flip_sign else rate, who)
+    rate = hyperparameter(rate) if is_number(rate) else jnp.asarray(rate)
+    return scale_by(-rate if flip_sign else rate, who)
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
@@ -153,8 +154,9 @@ def scale_by(
 def schedule_value(who: str, schedule: Schedule, count: Array) -> Array:
     """What a schedule says at `count`: a scalar array."""
     value = schedule(count)
-    if isinstance(value, bool) or np.shape(value) != ():
+    array = hasattr(value, "dtype") and np.shape(value) == ()
+    if not (is_number(value) or array):
         raise ValueError(
             f"{who}: expected a scalar from the schedule, got {describe(value)}."
         )
-    return jnp.asarray(value, float) if is_number(value) else value
+    return jnp.asarray(value).astype(jnp.result_type(float))

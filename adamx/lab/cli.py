@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -136,8 +137,12 @@ def numbers(text: str) -> list[float]:
 def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
     """Compares, writes and prints; returns the exit code."""
     try:
+        task = TASKS[arguments.task]()
+    except DataUnavailable as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    try:
         plan = make_plan(
-            TASKS[arguments.task](),
+            task,
             arguments.optimizers,
             arguments.learning_rates,
             arguments.seeds,
@@ -145,25 +150,36 @@ def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
             arguments.batch_size,
             arguments.target_loss,
         )
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except DataUnavailable as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except OSError as error:
-        parser.error(f"--out: cannot write into {arguments.out} ({error.strerror})")
     except ValueError as error:
         parser.error(str(error).removeprefix("compare: "))
+    try:  # before the work, not after it
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=arguments.out).close()
+    except OSError as error:
+        parser.error(f"--out: cannot write into {arguments.out} ({error.strerror})")
 
-    # From here on the first Ctrl-C is asked for below, and the second ends the process
-    # at once, even inside a compiled program.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     bar = Progress([*plan.optimizers], plan.steps, arguments.quiet)
-    with contextlib.closing(bar):
-        results = run_plan(plan, bar)
-    write(results, arguments.out)
+    with interrupts_at_once():
+        with contextlib.closing(bar):
+            results = run_plan(plan, bar)
+        write(results, arguments.out)
     print(results.table())
     if not arguments.quiet:
         print(f"\nWrote results.json and two pictures into {arguments.out}.")
     return INTERRUPTED if results.interrupted else 0
+
+
+@contextlib.contextmanager
+def interrupts_at_once():
+    """Lets Ctrl-C end the process even inside a compiled program.
+
+    `run_plan` takes the first Ctrl-C of the training for itself; this is for the next.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def write(results: Results, folder: Path) -> None:

@@ -73,7 +73,7 @@ def compare(
       optimizers: Constructors `learning_rate -> transformation` by name, of adamx or of
         any library whose transformations have `init` and `update`; or names out of
         `OPTIMIZERS`; None is all of these.
-      learning_rates: The grid, each > 0; None is `LEARNING_RATES`.
+      learning_rates: The grid, each in (0, 1e37); None is `LEARNING_RATES`.
       seeds: How many seeds, ≥ 1 (0, 1, ...), or the seeds themselves, each ≥ 0.
       steps: Steps of each run, ≥ 1; None is the task's.
       batch_size: Examples in a batch, ≥ 1; None is the task's.
@@ -109,22 +109,24 @@ def make_plan(
 ) -> Plan:
     """Fills in the defaults and checks everything, before anything is trained."""
     rates = LEARNING_RATES if learning_rates is None else learning_rates
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    seeds = seeds if isinstance(seeds, Iterable) else range(seeds)
     target_loss = task.target_loss if target_loss is None else target_loss
     plan = Plan(
         task=task,
         optimizers=choose(optimizers),
         learning_rates=tuple(sorted({float(rate) for rate in rates})),
-        seeds=tuple(seeds),
-        steps=task.steps if steps is None else steps,
-        batch_size=task.batch_size if batch_size is None else batch_size,
-        target_loss=target_loss,
+        seeds=tuple(int(seed) for seed in seeds),
+        steps=int(task.steps if steps is None else steps),
+        batch_size=int(task.batch_size if batch_size is None else batch_size),
+        target_loss=None if target_loss is None else float(target_loss),
     )
     if not plan.learning_rates:
         raise ValueError("compare: expected at least one learning rate, got none.")
     for rate in plan.learning_rates:
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"compare: expected learning rates > 0, got {rate:g}.")
+        if not 0 < rate < 1e37:
+            raise ValueError(
+                f"compare: expected learning rates between 0 and 1e37, got {rate:g}."
+            )
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise ValueError(
             f"compare: expected at least one seed, each once, got {len(plan.seeds)}."
@@ -133,10 +135,22 @@ def make_plan(
         raise ValueError(f"compare: expected seeds ≥ 0, got {min(plan.seeds)}.")
     if plan.steps < 1:
         raise ValueError(f"compare: expected steps ≥ 1, got {plan.steps}.")
-    most = math.inf if callable(task.data) else len(jax.tree.leaves(task.data)[0])
-    if not 1 <= plan.batch_size <= most:
+    if not math.isfinite(plan.target_loss or 0):
         raise ValueError(
-            f"compare: expected a batch size from 1 to {most}, got {plan.batch_size}."
+            f"compare: expected a finite target loss, got {plan.target_loss}."
+        )
+    if callable(task.data):
+        return plan
+    counts = {len(leaf) for leaf in jax.tree.leaves(task.data)}
+    if len(counts) != 1:
+        raise ValueError(
+            "compare: expected task.data as arrays of one length, got lengths "
+            f"{', '.join(map(str, sorted(counts)))}."
+        )
+    if not 1 <= plan.batch_size <= min(counts):
+        raise ValueError(
+            f"compare: expected a batch size from 1 to {min(counts)}, got "
+            f"{plan.batch_size}."
         )
     return plan
 

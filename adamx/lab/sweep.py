@@ -39,16 +39,16 @@ class Sweep(NamedTuple):
 
 def prepare(task: Task, seeds, steps: int, batch_size: int) -> Problem:
     """Makes parameters and batch order of each seed, the same for all optimizers."""
-    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
-    init_keys, batch_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    params = jax.jit(jax.vmap(task.init))(init_keys)
-    if callable(task.data):
-        data, source = None, batch_keys
-    else:
-        data = jax.tree.map(jnp.asarray, task.data)
+    data = None if callable(task.data) else jax.tree.map(jnp.asarray, task.data)
+
+    def begin(seed):
+        init_key, batch_key = jax.random.split(jax.random.key(seed))
+        if data is None:
+            return task.init(init_key), batch_key
         count = len(jax.tree.leaves(data)[0])
-        order = [shuffled_rows(key, count, batch_size, steps) for key in batch_keys]
-        source = jnp.stack(order)
+        return task.init(init_key), shuffled_rows(batch_key, count, batch_size, steps)
+
+    params, source = jax.jit(jax.vmap(begin))(np.asarray(seeds, np.uint32))
 
     def draw(data, source, step):
         if callable(task.data):

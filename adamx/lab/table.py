@@ -20,7 +20,7 @@ def render(results: Results) -> str:
         rows.append([cell(name, trial) for _, cell in columns])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines.insert(1, "─" * max(map(len, lines)))
+    lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join([*head(results), "", *lines, "", advice(results)])
 
 

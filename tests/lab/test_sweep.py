@@ -1,0 +1,212 @@
+"""The compiled program against plain loops."""
+
+import math
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamx
+from adamx import lab
+from adamx.lab.comparison import stop_on_interrupt
+from adamx.lab.sweep import shuffled_rows
+from lab.tiny import TASK, X, Y, accuracy, init, loss
+
+RATES, SEEDS = (0.01, 0.2), (0, 5)
+
+
+def plain_loop(make, rate, seed, steps, batches):
+    """Trains one run with a Python loop; returns its losses and parameters."""
+    params = init(jax.random.split(jax.random.key(seed))[0])
+    tx = make(rate)
+    state = tx.init(params)
+    losses = []
+    for step in range(steps):
+        value, grads = jax.value_and_grad(loss)(params, batches(step))
+        updates, state = tx.update(grads, state, params)
+        params = adamx.apply_updates(params, updates)
+        losses.append(value)
+    return losses, params
+
+
+def batch_key(seed):
+    """The key that orders the batches of a seed."""
+    return jax.random.split(jax.random.key(seed))[1]
+
+
+@pytest.mark.parametrize("name", lab.OPTIMIZERS)
+def test_runs_equal_plain_loops(name):
+    trial = lab.compare(TASK, [name], RATES, SEEDS).trials[name]
+    for j, seed in enumerate(SEEDS):
+        rows = np.asarray(shuffled_rows(batch_key(seed), 20, 6, 8))
+        for i, rate in enumerate(RATES):
+            losses, params = plain_loop(
+                lab.OPTIMIZERS[name],
+                rate,
+                seed,
+                8,
+                lambda t, r=rows: (X[r[t]], Y[r[t]]),
+            )
+            np.testing.assert_allclose(trial.curves[i, j], losses, rtol=1e-5)
+            end = trial.final["training"][i, j]
+            np.testing.assert_allclose(end, loss(params, (X, Y)), rtol=1e-5)
+            assert trial.final["accuracy"][i, j] == accuracy(params)
+
+
+def test_runs_on_batches_from_a_function_equal_plain_loops():
+    def make_batch(key, step):
+        x = jax.random.normal(jax.random.fold_in(key, step), (5, 3), jnp.float32)
+        return x, x[:, :2]
+
+    task = TASK._replace(data=make_batch, accuracy=None)
+    trial = lab.compare(task, ["adam"], RATES, SEEDS).trials["adam"]
+    for j, seed in enumerate(SEEDS):
+        key = batch_key(seed)
+        losses, params = plain_loop(
+            adamx.adam, RATES[1], seed, 8, lambda t, key=key: make_batch(key, t)
+        )
+        np.testing.assert_allclose(trial.curves[1, j], losses, rtol=1e-5)
+        fresh = [loss(params, make_batch(key, t)) for t in range(8, 40)]
+        np.testing.assert_allclose(
+            trial.final["training"][1, j], np.mean(fresh), rtol=1e-5
+        )
+
+
+def test_epochs_are_shuffles_without_the_tail():
+    rows = np.asarray(shuffled_rows(jax.random.key(3), 20, 6, 8))
+    assert rows.shape == (8, 6)
+    epochs = [rows[:3].ravel(), rows[3:6].ravel()]
+    for epoch in epochs:
+        assert len(set(epoch)) == 18
+        assert set(epoch) < set(range(20))
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_optimizers_share_start_and_batches():
+    same = lambda rate: optax.sgd(0.0 * rate)  # noqa: E731
+    trials = lab.compare(TASK, {"a": same, "b": same}, RATES, SEEDS).trials
+    np.testing.assert_array_equal(trials["a"].curves, trials["b"].curves)
+    np.testing.assert_array_equal(trials["a"].curves[0], trials["a"].curves[1])
+    assert (trials["a"].curves[0, 0] != trials["a"].curves[0, 1]).all()
+
+
+def test_foreign_optimizers_run_beside_ours():
+    both = {"ours": adamx.adam, "theirs": optax.adam}
+    trials = lab.compare(TASK, both, RATES, seeds=2, steps=30).trials
+    ours, theirs = trials["ours"], trials["theirs"]
+    np.testing.assert_allclose(ours.curves, theirs.curves, rtol=1e-3)
+    assert ours.state_bytes_per_parameter == 8 + 4 / 20
+    assert ours.final["accuracy"].shape == (2, 2)
+
+
+def test_curves_are_means_of_blocks():
+    long = lab.compare(TASK, ["sgd"], [0.01], [1], steps=250).trials["sgd"]
+    rows = np.asarray(shuffled_rows(batch_key(1), 20, 6, 250))
+    losses, _ = plain_loop(
+        lab.OPTIMIZERS["sgd"], 0.01, 1, 6, lambda t: (X[rows[t]], Y[rows[t]])
+    )
+    assert long.curves.shape == (1, 1, 84)
+    assert long.curve_steps[[0, 1, -1]].tolist() == [3, 6, 250]
+    expected = [np.mean(losses[:3]), np.mean(losses[3:])]
+    np.testing.assert_allclose(long.curves[0, 0, :2], expected, rtol=1e-5)
+
+
+def test_a_diverged_rate_is_marked_and_never_wins():
+    trial = lab.compare(TASK, ["sgd"], [0.01, 1e30], SEEDS, steps=20).trials["sgd"]
+    assert trial.diverged.tolist() == [[False, False], [True, True]]
+    assert np.isnan(trial.final["accuracy"][1]).all()
+    assert trial.best_rate == 0.01
+
+
+def test_validation_chooses_the_rate_where_there_is_some():
+    far = (X, Y + 100)  # a larger rate has gone less far from zero or farther: not so
+    task = TASK._replace(validation=far)
+    trial = lab.compare(task, ["adam"], RATES, SEEDS).trials["adam"]
+    np.testing.assert_array_equal(trial.criterion, trial.final["validation"])
+    assert trial.final["validation"].min() > 1000
+
+
+def test_interrupt_keeps_what_is_done():
+    def press(name, done, steps):
+        if name == "adam" and 2 < done < steps:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    names = ["sgd", "adam", "nadam"]
+    cut = lab.compare(TASK, names, RATES, SEEDS, steps=100, progress=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert cut.interrupted
+    assert list(cut.trials) == ["sgd", "adam"]
+    assert not cut.trials["sgd"].partial
+    part = cut.trials["adam"]
+    assert part.partial
+    assert 2 < part.steps < 100
+    whole = lab.compare(TASK, ["adam"], RATES, SEEDS, steps=100).trials["adam"]
+    np.testing.assert_array_equal(part.curves, whole.curves[:, :, : part.steps])
+    assert "Use sgd at learning rate" in cut.advice()
+    assert f"adam (only {part.steps} steps)" in cut.table()
+
+
+def test_second_interrupt_acts_as_outside():
+    with stop_on_interrupt() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_compares_outside_the_main_thread():
+    found = []
+
+    def work():
+        found.append(lab.compare(TASK, ["sgd"], [0.1], 1, steps=1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0].trials["sgd"].steps == 1
+
+
+def test_progress_goes_from_the_first_step_to_the_last():
+    calls = []
+    lab.compare(TASK, ["sgd"], [0.1], 1, progress=lambda *args: calls.append(args))
+    dones = [done for _, done, _ in calls]
+    assert {(name, steps) for name, _, steps in calls} == {("sgd", 8)}
+    assert dones == sorted(set(dones))
+    assert (dones[0], dones[-1]) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizers": ["adma"]}, "compare: unknown optimizer 'adma'; have sgd, ada"),
+        ({"optimizers": []}, "compare: expected at least one optimizer, got none."),
+        ({"learning_rates": []}, "compare: expected at least one learning rate, got "),
+        ({"learning_rates": [-1]}, "learning rates between 0 and 1e37, got -1."),
+        ({"learning_rates": [math.nan]}, "rates between 0 and 1e37, got nan."),
+        ({"seeds": 0}, "compare: expected at least one seed, each once, got 0."),
+        ({"seeds": [1, 1]}, "compare: expected at least one seed, each once, got 2."),
+        ({"seeds": [-1]}, "compare: expected seeds ≥ 0, got -1."),
+        ({"steps": 0}, "compare: expected steps ≥ 1, got 0."),
+        ({"batch_size": 21}, "compare: expected a batch size from 1 to 20, got 21."),
+        ({"target_loss": math.inf}, "compare: expected a finite target loss, got inf."),
+        (
+            {"task": TASK._replace(data=(X, Y[:5]))},
+            "compare: expected task.data as arrays of one length, got lengths 5, 20.",
+        ),
+    ],
+)
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
+        lab.compare(**{"task": TASK, **arguments})
+    assert message in str(caught.value)
+
+
+def test_a_constructor_of_something_else():
+    with pytest.raises(TypeError, match=r"optimizers\['x'\] to make a transformation"):
+        lab.compare(TASK, {"x": float})
