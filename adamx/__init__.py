@@ -74,24 +74,26 @@ from adamx._transforms.clean import centralize as centralize
 from adamx._transforms.clean import zero_nans as zero_nans
 
 # Schedules.
-from adamx.schedules import constant_schedule as constant_schedule
-from adamx.schedules import cosine_decay_schedule as cosine_decay_schedule
-from adamx.schedules import cosine_onecycle_schedule as cosine_onecycle_schedule
-from adamx.schedules import exponential_decay as exponential_decay
-from adamx.schedules import join_schedules as join_schedules
-from adamx.schedules import linear_onecycle_schedule as linear_onecycle_schedule
-from adamx.schedules import linear_schedule as linear_schedule
-from adamx.schedules import piecewise_constant_schedule as piecewise_constant_schedule
-from adamx.schedules import (
+from adamx._schedules.decay import constant_schedule as constant_schedule
+from adamx._schedules.decay import cosine_decay_schedule as cosine_decay_schedule
+from adamx._schedules.cycle import cosine_onecycle_schedule as cosine_onecycle_schedule
+from adamx._schedules.decay import exponential_decay as exponential_decay
+from adamx._schedules.join import join_schedules as join_schedules
+from adamx._schedules.cycle import linear_onecycle_schedule as linear_onecycle_schedule
+from adamx._schedules.decay import linear_schedule as linear_schedule
+from adamx._schedules.join import (
+    piecewise_constant_schedule as piecewise_constant_schedule,
+)
+from adamx._schedules.join import (
     piecewise_interpolate_schedule as piecewise_interpolate_schedule,
 )
-from adamx.schedules import polynomial_schedule as polynomial_schedule
-from adamx.schedules import sgdr_schedule as sgdr_schedule
-from adamx.schedules import warmup_constant_schedule as warmup_constant_schedule
-from adamx.schedules import (
+from adamx._schedules.decay import polynomial_schedule as polynomial_schedule
+from adamx._schedules.cycle import sgdr_schedule as sgdr_schedule
+from adamx._schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
+from adamx._schedules.warmup import (
     warmup_cosine_decay_schedule as warmup_cosine_decay_schedule,
 )
-from adamx.schedules import (
+from adamx._schedules.warmup import (
     warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
 )
 

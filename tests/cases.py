@@ -57,15 +57,20 @@ class Case:
         return {"w": (23,)} if self.elementwise else SHAPES
 
     @functools.cached_property
+    def tx(self) -> adamx.GradientTransformation:
+        """The transformation, one for all tests, which then share what is compiled."""
+        return self.make()
+
+    @functools.cached_property
     def blocks(self) -> int:
         """The number of blocks that the transformation is a chain of."""
-        state = self.make().init(())
+        state = self.tx.init(())
         return len(state) if type(state) is tuple else 1
 
     @functools.cached_property
     def first_state(self) -> set[str]:
         """The parts of the state that see gradients as they came."""
-        state = self.make().init(())
+        state = self.tx.init(())
         return set(getattr(state[0] if type(state) is tuple else state, "_fields", ()))
 
     @property

@@ -66,7 +66,7 @@ def with_count(state, count):
 @functools.cache
 def compiled(case):
     """All updates and states of a trajectory, in one scan with constant parameters."""
-    tx = case.make()
+    tx = case.tx
 
     @jax.jit
     def trajectory(state, params, grads):
@@ -76,13 +76,13 @@ def compiled(case):
 
         return lax.scan(step, state, grads)[1]
 
-    return tx, trajectory
+    return trajectory
 
 
 def actual(case, params, grads, count=0):
     """Updates and states of adamx, stacked along steps."""
-    tx, trajectory = compiled(case)
-    updates, states = trajectory(with_count(tx.init(params), count), params, grads)
+    state = with_count(case.tx.init(params), count)
+    updates, states = compiled(case)(state, params, grads)
     return updates, fields(states)
 
 

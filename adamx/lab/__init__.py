@@ -5,7 +5,7 @@ trains it with several optimizers over a grid of learning rates and seeds; all t
 of one optimizer are one compiled program. `Results` prints, plots, saves and loads.
 
 Example:
-  >>> x = np.linspace(-1, 1, 64, dtype=np.float32)
+  >>> x = jnp.linspace(-1, 1, 64)
   >>> def loss(params, batch):
   ...     x, y = batch
   ...     return jnp.mean((params["slope"] * x + params["offset"] - y) ** 2)
@@ -27,6 +27,7 @@ try:
     from adamx.lab.comparison import OPTIMIZERS as OPTIMIZERS
     from adamx.lab.comparison import compare as compare
     from adamx.lab.data import DataUnavailable as DataUnavailable
+    from adamx.lab.progress import Progress as Progress
     from adamx.lab.results import Results as Results
     from adamx.lab.results import Trial as Trial
     from adamx.lab.tasks import Task as Task

@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from tqdm import tqdm
-
 import adamx
 from adamx.lab import plots, tasks
 from adamx.lab.comparison import LEARNING_RATES, OPTIMIZERS, make_plan, run_plan
 from adamx.lab.data import DataUnavailable
+from adamx.lab.progress import Progress
 from adamx.lab.results import Results
 
 TASKS = {"digits": tasks.digits, "mnist": tasks.mnist}
@@ -158,10 +157,9 @@ def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
     except OSError as error:
         parser.error(f"--out: cannot write into {arguments.out} ({error.strerror})")
 
-    bar = Progress([*plan.optimizers], plan.steps, arguments.quiet)
     with interrupts_at_once():
-        with contextlib.closing(bar):
-            results = run_plan(plan, bar)
+        with contextlib.closing(Progress()) as progress:
+            results = run_plan(plan, None if arguments.quiet else progress)
         write(results, arguments.out)
     print(results.table())
     if not arguments.quiet:
@@ -187,29 +185,3 @@ def write(results: Results, folder: Path) -> None:
     results.save(folder / "results.json")
     plots.save(results.plot_curves, folder / "curves.png")
     plots.save(results.plot_learning_rates, folder / "learning-rates.png")
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line for each optimizer that is finished."""
-
-    def __init__(self, optimizers: list[str], steps: int, quiet: bool):
-        terminal = sys.stderr.isatty()
-        self.order = optimizers
-        self.plain = not (terminal or quiet)
-        self.bar = tqdm(
-            total=len(optimizers) * steps,
-            disable=quiet or not terminal,
-            leave=False,
-            bar_format="{desc:9}{bar:40} {percentage:3.0f} %, {remaining} left",
-        )
-
-    def __call__(self, name: str, done: int, steps: int) -> None:
-        """Shows that `name` has done so many of its steps."""
-        self.bar.set_description_str(name, refresh=False)
-        self.bar.update(self.order.index(name) * steps + done - self.bar.n)
-        if self.plain and done == steps:
-            print(f"{name}: done", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        self.bar.close()

@@ -79,7 +79,7 @@ def compare(
       batch_size: Examples in a batch, ≥ 1; None is the task's.
       target_loss: The training loss to which steps are counted; None is the task's.
       progress: Called as `progress(optimizer, steps done, steps)` some ten times a
-        second.
+        second, such as a `Progress()`; None is silence.
 
     Returns:
       The results; `print(results.table())` says which optimizer to use.

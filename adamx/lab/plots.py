@@ -73,8 +73,9 @@ def learning_rates(results: Results, ax):
         trial = results.trials[name]
         rates, diverged = trial.learning_rates, np.any(trial.diverged, axis=1)
         seeds = np.where(diverged[:, None], np.nan, trial.criterion)
-        ax.plot(rates, seeds.mean(1), **style, markersize=4, label=name)
-        band(ax, rates, seeds.min(1), seeds.max(1), style)
+        if trial.best is not None:
+            ax.plot(rates, seeds.mean(1), **style, markersize=4, label=name)
+            band(ax, rates, seeds.min(1), seeds.max(1), style)
         if diverged.any():
             ax.plot(
                 rates[diverged],
@@ -88,7 +89,8 @@ def learning_rates(results: Results, ax):
             )
             row += 0.03
     ax.set_xscale("log")
-    ax.set_yscale("log")
+    if any(trial.best is not None for trial in results.trials.values()):
+        ax.set_yscale("log")  # which matplotlib refuses for an axis without data
     ax.set_xlabel("learning rate" + (" (× above: diverged)" if row > 1.02 else ""))
     ax.set_ylabel(f"final {results.config['criterion']} loss{unit(results)}")
     ax.set_title(f"{results.task}: what the learning rate does", y=row)
@@ -108,7 +110,7 @@ def unit(results: Results) -> str:
 
 def legend(ax, title: str) -> None:
     """Puts the legend beside the picture, where it hides nothing."""
-    if ax.lines:
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(
             title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False
         )

@@ -62,10 +62,13 @@ def prepare(task: Task, seeds, steps: int, batch_size: int) -> Problem:
 def shuffled_rows(key, count: int, batch_size: int, steps: int) -> jax.Array:
     """Cuts epochs of shuffled rows into batches i32[steps,batch_size]; tails drop."""
     per_epoch = count // batch_size
-    epochs = -(-steps // per_epoch)
     rows = jnp.arange(count, dtype=jnp.int32)
-    shuffle = jax.vmap(lambda key: jax.random.permutation(key, rows))
-    epochs = shuffle(jax.random.split(key, epochs))[:, : per_epoch * batch_size]
+
+    def epoch(number):
+        shuffled = jax.random.permutation(jax.random.fold_in(key, number), rows)
+        return shuffled[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+
+    epochs = jax.vmap(epoch)(jnp.arange(-(-steps // per_epoch), dtype=jnp.uint32))
     return epochs.reshape(-1, batch_size)[:steps]
 
 

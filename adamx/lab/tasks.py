@@ -131,7 +131,7 @@ def images_task(name, data, validation, test, hidden) -> Task:
 
     def accuracy(params):
         guesses = jnp.argmax(logits(params, test_images), axis=-1)
-        return jnp.mean(guesses == test_labels)
+        return jnp.mean(guesses.astype(jnp.int32) == test_labels)
 
     params = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
     widths = "-".join(map(str, [images[0].size, *hidden, 10]))
