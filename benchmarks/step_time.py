@@ -123,23 +123,28 @@ def measure_compilation(shapes, rounds):
 
 
 def measure_steps(shapes, rounds):
-    """Times of the step and the share of the bandwidth that it reaches."""
+    """Times of the step and the share of the bandwidth that it reaches.
+
+    Both libraries work on the same buffers, in turn: with buffers of their own, Optax
+    measured against itself came out 3 % apart at 50 million parameters.
+    """
     keys = jax.random.split(jax.random.key(0), len(shapes))
     grads = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
     size = sum(g.size for g in grads)
-    steps, states = {}, {}
+    a, b = jnp.zeros(2 * size), jnp.ones(2 * size)
+    steps, trees, leaves, copies = {}, {}, [], []
     for name, library in LIBRARIES.items():
         steps[name], init = make_step(library)
         params = [jnp.ones_like(g) for g in grads]
-        states[name], _ = seconds(steps[name], params, init(params), grads)
-    a, b = jnp.zeros(2 * size), jnp.ones(2 * size)
-    copies = []
+        leaves, trees[name] = jax.tree.flatten((params, init(params)))
 
     def measure(name):
-        nonlocal a
+        nonlocal a, leaves
         a, copy = seconds(triad, a, b)
         copies.append(copy)
-        states[name], time = seconds(steps[name], *states[name], grads)
+        params, state = jax.tree.unflatten(trees[name], leaves)
+        result, time = seconds(steps[name], params, state, grads)
+        leaves = jax.tree.leaves(result)
         return time
 
     interleave(1, measure)

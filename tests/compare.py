@@ -60,6 +60,8 @@ def with_count(state, count):
         return type(state)(**new)
     if isinstance(state, tuple):
         return tuple(with_count(part, count) for part in state)
+    if isinstance(state, dict):
+        return {name: with_count(part, count) for name, part in state.items()}
     return state
 
 

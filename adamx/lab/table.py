@@ -34,8 +34,8 @@ def head(results: Results) -> list[str]:
         chosen += " (test accuracy plays no part)"
     lines = [
         f"{results.task}: {config['description']}".rstrip(": "),
-        f"{config['steps']:,} steps{batch}; learning rates {rates[0]:g} to "
-        f"{rates[-1]:g} ({len(rates)}), the same for every optimizer",
+        f"{plural(config['steps'], 'step')}{batch}; {plural(len(rates), 'rate')} from "
+        f"{rates[0]:g} to {rates[-1]:g}, the same for every optimizer",
         f"{plural(seeds, 'seed')}: each fixes the start and the order of the batches, "
         "the same for every optimizer",
         chosen,

@@ -22,7 +22,7 @@ def test_table():
     rule = "the same for every optimizer"
     assert lines[:5] == [
         "tiny: two layers",
-        f"4 steps of 6 examples; learning rates 0.1 to 10 (3), {rule}",
+        f"4 steps of 6 examples; 3 rates from 0.1 to 10, {rule}",
         f"2 seeds: each fixes the start and the order of the batches, {rule}",
         "best rate: lowest mean final training loss (test accuracy plays no part)",
         "good rates: those beside it whose loss is within 10 % of that",
