@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -46,10 +45,7 @@ def map_leaves(
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
     for i, row in enumerate(rows):
         inside = compute_dtypes(*(x.dtype for x in row))
-        # A complex moment over a real root is the one mixture of dtypes in a leaf.
-        mixed = any(map(is_complex, inside))
-        with jax.numpy_dtype_promotion("standard") if mixed else nullcontext():
-            results = leaf(*map(convert, row, inside), *scalars)
+        results = leaf(*map(convert, row, inside), *scalars)
         results = results if states else (results,)
         for column, x, result in zip(columns, row, results, strict=False):
             if is_complex(result.dtype) and not is_complex(x.dtype):

@@ -321,6 +321,22 @@ def report(result):
     return kept
 
 
+def as_json(tables):
+    """The tables with a line for each row and figures in four digits."""
+    texts = []
+    for name, rows in tables.items():
+        short = [
+            {
+                k: float(f"{x:.4g}") if isinstance(x, np.floating) else x
+                for k, x in r.items()
+            }
+            for r in rows
+        ]
+        lines = ",\n  ".join(map(json.dumps, short))
+        texts.append(f'"{name}": [\n  {lines}\n]')
+    return "{" + ",\n".join(texts) + "}\n"
+
+
 def main():
     """Measures, prints, and compares adamx with its limits."""
     parser = argparse.ArgumentParser(description="Measures the errors of Adam updates.")
@@ -332,8 +348,7 @@ def main():
     print(f"{platform.machine()}, {jax.default_backend()}, {versions}")
     result = measure(args.quick)
     if args.json:
-        text = json.dumps({"versions": versions, **result}, indent=1, default=float)
-        args.json.write_text(text + "\n")
+        args.json.write_text(as_json({"versions": [versions], **result}))
     return 0 if report(result) else 1
 
 

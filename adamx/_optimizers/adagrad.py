@@ -14,8 +14,8 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
-    abs_sq,
     at_most_max,
+    capped_sq,
     cast,
     hyperparameter,
     ratio,
@@ -72,7 +72,7 @@ def scale_by_rss(
     eps = hyperparameter(eps)
 
     def leaf(g: Array, total: Array) -> tuple[Array, Array]:
-        total = at_most_max(total + abs_sq(g))
+        total = at_most_max(total + capped_sq(g))
         if eps_in_sqrt:
             return ratio(g, safe_sqrt(total + cast(eps, total)), eps), total
         return ratio(g, safe_sqrt(total) + cast(eps, total), eps), total

@@ -16,7 +16,7 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
-    abs_sq,
+    capped_sq,
     cast,
     complement,
     float64,
@@ -116,14 +116,16 @@ def scale_by_adam(
         with float64():
             c1 = one_minus_power(w1, count) if debias else 1.0
             c2 = one_minus_power(w2, count) if debias else 1.0
-            c1_next = one_minus_power(w1, increment(count)) if debias else 1.0
-            return split(c1 / c2**0.5, c1 * eps, c2 * eps_root, b1 * c1 / c1_next)
+            ahead = b1
+            if nesterov and debias:
+                ahead = b1 * c1 / one_minus_power(w1, increment(count))
+            return split(c1 / c2**0.5, c1 * eps, c2 * eps_root, ahead)
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
     ) -> tuple[Array, Array, Array]:
         mu = lerp(mu, g, w1)
-        nu = lerp(nu, abs_sq(g), w2)
+        nu = lerp(nu, capped_sq(g), w2)
         m = times(mu, ahead) + times(g, w1) if nesterov else mu
         a = nu if is_zero(eps_root) else nu + cast(offset, nu)
         return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu

@@ -18,8 +18,8 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
-    abs_sq,
     at_most_max,
+    capped_sq,
     cast,
     complement,
     float64,
@@ -146,7 +146,7 @@ def scale_by_amsgrad(
         offset: Any,
     ) -> tuple[Array, Array, Array, Array]:
         mu = lerp(mu, g, w1)
-        nu = lerp(nu, abs_sq(g), w2)
+        nu = lerp(nu, capped_sq(g), w2)
         seen = at_most_max(times(nu, weight)) if correct_nu_first else nu
         nu_max = jnp.maximum(nu_max, seen)
         a = nu_max if is_zero(eps_root) else nu_max + cast(offset, nu_max)

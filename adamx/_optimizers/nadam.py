@@ -45,8 +45,9 @@ def nadam(
 
     Example:
       >>> tx = adamx.nadam(0.1)
-      >>> print(tx.update(jnp.array([0.3]), tx.init(jnp.zeros(1)))[0].round(4))
-      [-0.1474]
+      >>> updates, _ = tx.update(jnp.array([0.3]), tx.init(jnp.zeros(1)))
+      >>> print(f"{updates[0]:.4f}")
+      -0.1474
 
     Reference: Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
     """
@@ -103,8 +104,9 @@ def nadamw(
     Example:
       >>> tx = adamx.nadamw(0.1, weight_decay=1.0)
       >>> params = jnp.array([1.0])
-      >>> print(tx.update(jnp.array([0.3]), tx.init(params), params)[0].round(4))
-      [-0.2474]
+      >>> updates, _ = tx.update(jnp.array([0.3]), tx.init(params), params)
+      >>> print(f"{updates[0]:.4f}")
+      -0.2474
 
     Reference: Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
     """

@@ -20,6 +20,7 @@ from adamx._base import (
 from adamx._chain import chain
 from adamx._numerics import (
     abs_sq,
+    capped_sq,
     cast,
     complement,
     float64,
@@ -200,13 +201,13 @@ def scale_by_deviation(
         return ratio(g, times(safe_sqrt(a), factor) + cast(eps, a), given_eps)
 
     def rms(g: Array, nu: Array, factor: Any, weight: Any, eps: Any) -> Any:
-        nu = lerp(nu, abs_sq(g), w)
+        nu = lerp(nu, capped_sq(g), w)
         return scaled(g, nu, factor, eps), nu
 
     def stddev(
         g: Array, mu: Array, nu: Array, factor: Any, weight: Any, eps: Any
     ) -> Any:
-        mu, nu = lerp(mu, g, w), lerp(nu, abs_sq(g), w)
+        mu, nu = lerp(mu, g, w), lerp(nu, capped_sq(g), w)
         # With constant gradients rounding alone can make it negative.
         variance = jnp.maximum(nu - times(abs_sq(mu), weight), 0)
         return scaled(g, variance, factor, eps), mu, nu

@@ -13,7 +13,7 @@ from adamx._base import (
     require_params,
     stateless,
 )
-from adamx._numerics import cast, times, unit_norm
+from adamx._numerics import cast, product, times, unit_norm
 from adamx._tree import global_norm, map_leaves
 
 
@@ -116,7 +116,7 @@ def clip_by_block_rms(threshold: Scalar) -> GradientTransformation:
     def leaf(g: Array) -> Array:
         norm = unit_norm(g)
         limit = cast(threshold, norm) * max(g.size, 1) ** 0.5
-        return g * at_most(norm, limit)
+        return product(g, at_most(norm, limit))
 
     return stateless(lambda updates, params: map_leaves(who, leaf, updates)[0])
 
@@ -161,7 +161,7 @@ def adaptive_grad_clip(
         axes = unit_axes(g) if axis is None else axis
         size = unit_norm(p, axes)
         limit = cast(clipping, size) * jnp.maximum(size, cast(eps, size))
-        return g * at_most(unit_norm(g, axes), limit)
+        return product(g, at_most(unit_norm(g, axes), limit))
 
     def unit_axes(g: Array) -> tuple[int, ...] | None:
         if g.ndim > 5:

@@ -27,7 +27,7 @@ from adamx._base import (
     require_params,
 )
 from adamx._masking import masked
-from adamx._numerics import cast, increment, is_zero
+from adamx._numerics import cast, increment, is_zero, product
 from adamx._transforms.scale import schedule_value
 from adamx._tree import map_leaves, zero_count
 
@@ -73,10 +73,10 @@ def add_decayed_weights(
     check_scalar_or_schedule(who, "weight_decay", weight_decay, "[0, inf)")
 
     def fixed(g: Array, p: Array) -> Array:
-        return g + p * cast(weight_decay, p)
+        return g + product(p, cast(weight_decay, p))
 
     def scheduled(g: Array, p: Array, value: Array) -> Array:
-        return g + p * cast(value, p)
+        return g + product(p, cast(value, p))
 
     def init(params: Params) -> OptState:
         if callable(weight_decay):

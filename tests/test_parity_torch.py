@@ -1,0 +1,200 @@
+"""Parity with PyTorch in float64: trajectories of parameters, and the moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES
+from compare import fields
+from jax import lax
+from streams import make_params, make_stream
+
+import adamx
+
+torch = pytest.importorskip("torch")
+
+X64 = jax.config.read("jax_enable_x64")
+DTYPE = "float64" if X64 else "float32"
+TOLERANCE = 1e-12 if X64 else 1e-6
+SHAPE = (3, 5)
+PARAMS = make_params("float32", SHAPE).astype(np.float64)
+GRADS = make_stream("normal", "float32", SHAPE, steps=60).astype(np.float64)
+GRADS[17] = 0  # once nothing at all
+RATES = np.linspace(0.05, 0.0, 61, dtype=np.float32)
+TWINS = [c for c in CASES if c.torch]
+# adamx's name of each entry of a state of PyTorch.
+FIELDS = {
+    "exp_avg": "mu",
+    "exp_avg_sq": "nu",
+    "max_exp_avg_sq": "nu_max",
+    "sum": "sum_of_squares",
+    "square_avg": "nu",
+    "grad_avg": "mu",
+}
+
+
+def run_torch(name, kwargs, rates=None):
+    """Parameters after each step, and the last state."""
+    p = torch.nn.Parameter(torch.tensor(PARAMS))
+    tx = getattr(torch.optim, name)([p], **kwargs)
+    steps = []
+    for i, g in enumerate(GRADS):
+        if rates is not None:
+            tx.param_groups[0]["lr"] = float(rates[i])
+        p.grad = torch.tensor(g)
+        tx.step()
+        steps.append(p.detach().numpy().copy())
+    return np.stack(steps), {k: np.asarray(v) for k, v in tx.state[p].items()}
+
+
+def run_adamx(tx):
+    """Parameters after each step, and the last state."""
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        params = adamx.apply_updates(params, updates)
+        return (params, state), params
+
+    params = jnp.asarray(PARAMS, DTYPE)
+    carry = params, tx.init(params)
+    (_, state), steps = jax.jit(lambda c, g: lax.scan(step, c, g))(
+        carry, jnp.asarray(GRADS, DTYPE)
+    )
+    return np.asarray(steps, np.float64), fields(state)
+
+
+def run_oracle(case):
+    """Parameters after each step."""
+    p, state, steps = PARAMS, {}, []
+    for t, g in enumerate(GRADS, 1):
+        u, state = case.step(state, g, p, t)
+        p = p + u
+        steps.append(p)
+    return np.stack(steps)
+
+
+def assert_same_run(got, want, tolerance):
+    """Parameters agree to a part of their size and of the distance that they moved."""
+    scale = np.max(np.abs(want - PARAMS)) + np.max(np.abs(PARAMS))
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("case", TWINS, ids=lambda case: case.id)
+def test_runs_are_those_of_torch(case):
+    want, torch_state = run_torch(*case.torch)
+    got, state = run_adamx(case.tx)
+    assert_same_run(got, want, TOLERANCE)
+    for theirs, ours in FIELDS.items():
+        if theirs in torch_state and ours in state:
+            np.testing.assert_allclose(
+                state[ours], torch_state[theirs], rtol=100 * TOLERANCE, atol=1e-8
+            )
+
+
+@pytest.mark.parametrize("case", TWINS, ids=lambda case: case.id)
+def test_the_oracle_agrees_with_torch(case):
+    """Two who have read the same paper; this anchors the oracle outside of adamx."""
+    want, _ = run_torch(*case.torch)
+    assert_same_run(run_oracle(case), want, 1e-11)
+
+
+L2 = adamx.add_decayed_weights(0.1)
+DOWN = adamx.scale_by_learning_rate(0.01)
+
+
+def falling(count):
+    """The learning rates of RATES as a schedule."""
+    return jnp.asarray(RATES)[count]
+
+
+# What PyTorch has as an option is a composition here.
+COMPOSED = {
+    "Adam, L2": (
+        ("Adam", {"lr": 0.01, "weight_decay": 0.1}),
+        lambda: adamx.chain(L2, adamx.adam(0.01)),
+    ),
+    "AMSGrad, L2": (
+        ("Adam", {"lr": 0.01, "weight_decay": 0.1, "amsgrad": True}),
+        lambda: adamx.chain(L2, adamx.amsgrad(0.01, variant="torch")),
+    ),
+    "NAdam, constant momentum": (
+        ("NAdam", {"lr": 0.01, "momentum_decay": 1e9}),
+        lambda: adamx.nadam(0.01),
+    ),
+    "NAdamW, constant momentum": (
+        (
+            "NAdam",
+            {
+                "lr": 0.01,
+                "momentum_decay": 1e9,
+                "weight_decay": 0.1,
+                "decoupled_weight_decay": True,
+            },
+        ),
+        lambda: adamx.nadamw(0.01, weight_decay=0.1),
+    ),
+    "SGD, momentum": (
+        ("SGD", {"lr": 0.01, "momentum": 0.9}),
+        lambda: adamx.sgd(0.01, 0.9),
+    ),
+    "SGD, Nesterov and L2": (
+        ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        lambda: adamx.chain(L2, adamx.sgd(0.01, 0.9, nesterov=True)),
+    ),
+    "Adagrad, L2": (
+        ("Adagrad", {"lr": 0.01, "weight_decay": 0.1}),
+        lambda: adamx.chain(L2, adamx.adagrad(0.01, 0.0, 1e-10, eps_in_sqrt=False)),
+    ),
+    "RMSprop, momentum": (
+        ("RMSprop", {"lr": 0.01, "momentum": 0.9}),
+        lambda: adamx.chain(
+            adamx.scale_by_rms(0.99, eps_in_sqrt=False), adamx.trace(0.9), DOWN
+        ),
+    ),
+}
+SCHEDULED = {
+    "AdamW": (
+        ("AdamW", {"weight_decay": 0.1}),
+        lambda: adamx.adamw(falling, weight_decay=0.1),
+    ),
+    "SGD": (("SGD", {"momentum": 0.9}), lambda: adamx.sgd(falling, 0.9)),
+    "RMSprop": (
+        ("RMSprop", {"momentum": 0.9}),
+        lambda: adamx.chain(
+            adamx.scale_by_rms(0.99, eps_in_sqrt=False),
+            adamx.trace(0.9),
+            adamx.scale_by_learning_rate(falling),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_options_of_torch_are_compositions(name):
+    twin, make = COMPOSED[name]
+    want, _ = run_torch(*twin)
+    # PyTorch keeps NAdam's product of momenta in float32.
+    tolerance = 1e-6 if twin[0] == "NAdam" else TOLERANCE
+    assert_same_run(run_adamx(make())[0], want, tolerance)
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_runs_with_a_schedule_are_those_of_torch(name):
+    twin, make = SCHEDULED[name]
+    want, _ = run_torch(*twin, rates=RATES)
+    assert_same_run(run_adamx(make())[0], want, TOLERANCE)
+
+
+def test_conventions_differ_where_the_docstrings_say_so():
+    """By more than rounding: the sizes of the differences are no accident."""
+    pairs = [
+        (("Adam", {"lr": 0.01, "amsgrad": True}), adamx.amsgrad(0.01)),
+        (("NAdam", {"lr": 0.01}), adamx.nadam(0.01)),
+        (("RMSprop", {"lr": 0.01}), adamx.rmsprop(0.01)),
+        (("Adagrad", {"lr": 0.01}), adamx.adagrad(0.01)),
+    ]
+    for twin, tx in pairs:
+        want, _ = run_torch(*twin)
+        got, _ = run_adamx(tx)
+        assert np.max(np.abs(got - want)) > 1e-3 * np.max(np.abs(want - PARAMS))
