@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adamx._base import Updates, describe
 
@@ -30,8 +31,10 @@ def align(
         if row[0] is None:
             raise not_inexact(who, "updates", given[0], at(updates, i))
         for j, x in enumerate(row):
-            if x is None or x.shape != row[0].shape:
-                name = "state" if j <= len(states) else "params"
+            name = "state" if j <= len(states) else "params"
+            if x is None:
+                raise not_inexact(who, name, given[j], at(updates, i))
+            if x.shape != row[0].shape:
                 got, other = describe(row[0]), describe(given[j])
                 raise mismatch(who, name, at(updates, i), got, other)
         rows.append(row)
@@ -47,7 +50,7 @@ def counterparts(who: str, updates: Updates, tree: Any, name: str) -> list[Any]:
         raise first_difference(who, updates, tree, name) from None
     for (path, leaf), other in zip(leaves, others, strict=True):
         if leaf is None:
-            fits = name == "params" or other is None
+            fits = name == "params" or not jax.tree.leaves(other)
         else:
             fits = is_leaf(other)
         if not fits:
@@ -59,7 +62,7 @@ def counterparts(who: str, updates: Updates, tree: Any, name: str) -> list[Any]:
 
 def first_difference(who: str, updates: Updates, tree: Any, name: str) -> ValueError:
     """The error for two trees of different structure."""
-    ours, theirs = by_path(updates), by_path(tree)
+    ours, theirs = described(updates), described(tree)
     for path in [*ours, *theirs]:
         if (path in ours) != (path in theirs):
             got, other = ours.get(path, "nothing"), theirs.get(path, "nothing")
@@ -86,7 +89,10 @@ def not_inexact(who: str, what: str, x: Any, where: str) -> TypeError:
 
 def inexact(x: Any) -> Any:
     """An array of a floating or complex dtype as it is, a number as one; else None."""
-    if isinstance(x, float | complex):
+    # NumPy's float64 is JAX's float32 as long as x64 is off.
+    if isinstance(x, float | complex) or (
+        isinstance(x, np.ndarray | np.generic) and x.dtype.char in "dD"
+    ):
         x = jnp.asarray(x)
     dtype = getattr(x, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
@@ -104,7 +110,7 @@ def is_leaf(x: Any) -> bool:
     return x is not None and jax.tree_util.all_leaves([x])
 
 
-def by_path(tree: Any) -> dict[str, str]:
+def described(tree: Any) -> dict[str, str]:
     """The leaves of a tree as they stand in messages."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path): describe(leaf) for path, leaf in leaves}

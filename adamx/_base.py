@@ -74,6 +74,10 @@ class GradientTransformation(_Functions):
         optax = sys.modules.get("optax")
         return getattr(optax, "GradientTransformationExtraArgs", GradientTransformation)
 
+    # Pickling compares the two classes and would find that they differ.
+    def __reduce__(self) -> Any:
+        return GradientTransformation, tuple(self)
+
 
 GradientTransformationExtraArgs = GradientTransformation
 
@@ -89,8 +93,9 @@ def init_empty_state(params: Params) -> EmptyState:
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a Python or NumPy number, so that it can be validated."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    """Whether `value` is a real number of Python or NumPy, which can be validated."""
+    kinds = int | float | np.integer | np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def check_in(who: str, name: str, value: Any, interval: str) -> None:
@@ -101,11 +106,21 @@ def check_in(who: str, name: str, value: Any, interval: str) -> None:
         below = value <= high if interval[-1] == "]" else value < high
         if not (above and below):
             raise ValueError(f"{who}: expected {name} in {interval}, got {value}.")
-    elif not hasattr(value, "dtype") or np.ndim(value) != 0:
+    elif not is_real_scalar(value):
         raise TypeError(
             f"{who}: expected {name} as a number in {interval} or a scalar array, got "
             f"{describe(value)}."
         )
+
+
+def is_real_scalar(value: Any) -> bool:
+    """Whether `value` is a scalar array, traced or not, of a real dtype."""
+    return (
+        isinstance(value, jax.Array | np.ndarray)
+        and np.ndim(value) == 0
+        and jnp.issubdtype(value.dtype, jnp.number)
+        and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    )
 
 
 def check_scalar_or_schedule(who: str, name: str, value: Any, interval: str) -> None:
@@ -120,6 +135,31 @@ def check_flag(who: str, name: str, value: Any) -> None:
     """Raises unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{who}: expected {name} as True or False, got {value!r}.")
+
+
+def storage_dtype(who: str, name: str, dtype: Any, real: bool = False) -> Any:
+    """The dtype to keep an array in, or None; raises unless it is floating."""
+    if dtype is None:
+        return None
+    try:
+        kept = jax.dtypes.canonicalize_dtype(dtype)
+    except TypeError:
+        kept = jnp.dtype(bool)
+    kind = jnp.floating if real else jnp.inexact
+    if not jnp.issubdtype(kept, kind):
+        what = "floating" if real else "floating or complex"
+        raise TypeError(f"{who}: expected {name} as a {what} dtype, got {dtype!r}.")
+    return kept
+
+
+def check_state(who: str, state: Any, kind: type) -> None:
+    """Raises unless `state` has the fields of `kind`; Optax's twin of it has them."""
+    if getattr(type(state), "_fields", None) != getattr(kind, "_fields", None):
+        raise ValueError(
+            f"{who}: expected a {getattr(kind, '__name__', kind)}, got a "
+            f"{type(state).__name__}; make it with this transformation's init and call "
+            "tx.update(grads, state, params)."
+        )
 
 
 def require_params(who: str, params: Params | None) -> Params:

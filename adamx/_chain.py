@@ -44,7 +44,7 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
       *args: Pairs `(name, transformation)` with names that differ, at least one.
 
     Returns:
-      A transformation. State: a dictionary from names to states, in order.
+      A transformation. State: a dictionary from names to states.
 
     Raises:
       TypeError: An argument that is no pair of a name and a transformation.
@@ -72,13 +72,15 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
     def update(
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
-        if list(state) != names:
+        # Not in order: JAX sorts the keys of a dictionary.
+        if not isinstance(state, dict) or set(state) != set(names):
+            got = list(state) if isinstance(state, dict) else type(state).__name__
             raise ValueError(
-                f"{who}: expected a state with the names {names}, got {list(state)}; "
-                "make it with this transformation's init."
+                f"{who}: expected a state with the names {names}, got {got}; make it "
+                "with this transformation's init."
             )
         updates, states = inner.update(
-            updates, tuple(state.values()), params, **extra_args
+            updates, tuple(state[name] for name in names), params, **extra_args
         )
         return updates, dict(zip(names, states, strict=True))
 

@@ -12,6 +12,7 @@ from adamx._base import (
     Params,
     Updates,
     check_flag,
+    check_state,
     describe,
     set_to_zero,
 )
@@ -81,6 +82,7 @@ def masked(
     def update(
         updates: Updates, state: MaskedState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, MaskedState]:
+        check_state(who, state, MaskedState)
         parts = [(chosen(updates), inner, state)]
         updates, (state,) = update_parts(
             who, parts, updates, params, extra_args, mask_compatible_extra_args
@@ -161,6 +163,12 @@ def partition(
         params: Params = None,
         **extra_args: Any,
     ) -> tuple[Updates, PartitionState]:
+        check_state(who, state, PartitionState)
+        if set(state.inner_states) != set(txs):
+            raise ValueError(
+                f"{who}: expected states for the labels {list(txs)}, got "
+                f"{list(state.inner_states)}; make them with its init."
+            )
         labels = labels_of(updates)
         parts = [
             ([x == label for x in labels], tx, state.inner_states[label])
@@ -178,7 +186,8 @@ def freeze(mask: MaskOrFn) -> GradientTransformation:
     """Holds parameters fixed where the mask is True: u = 0 there, u = g elsewhere.
 
     At the end of a chain. The transformations before it still keep a state for frozen
-    parameters; `selective_transform` keeps none.
+    parameters, and weight decay before it does not reach them; `selective_transform`
+    keeps no state.
 
     Args:
       mask: As in `masked`; True freezes.

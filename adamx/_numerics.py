@@ -149,7 +149,8 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 def ratio(x: Array, y: Array, floor: Any) -> Array:
     """x / y for y >= floor >= 0; 0 where y is 0, which a positive floor excludes."""
-    return quotient(x, y) if is_number(floor) and floor > 0 else safe_divide(x, y)
+    far_from_underflow = is_number(floor) and floor > 1e-30
+    return quotient(x, y) if far_from_underflow else safe_divide(x, y)
 
 
 def safe_divide(x: Array, y: Array) -> Array:

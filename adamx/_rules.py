@@ -34,8 +34,9 @@ def by_path(rule: Callable[[str], Any]) -> Callable[[Params], Any]:
         raise TypeError(f"by_path: expected rule as a function, got {describe(rule)}.")
 
     def answers(params: Params) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: rule("/".join(keys(path))), params
+        names = [place for _, place, leaf in places(params) if not is_hole(leaf)]
+        return jax.tree.structure(params).unflatten(
+            [rule("/".join(name)) for name in names]
         )
 
     return answers
@@ -57,23 +58,27 @@ def rule_for(
     def answers(tree: Any) -> list[Any]:
         given = entries(who, rule(shapes_of(tree)), check) if fixed is None else fixed
         found, used = [], set()
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree):
-            place = keys(path)
+        everything = places(tree)
+        for path, place, leaf in everything:
+            if is_hole(leaf):
+                continue
             covers = [place[:n] for n in range(len(place) + 1) if place[:n] in given]
             if not covers:
+                names = ", ".join(map("/".join, given))
                 raise ValueError(
                     f"{who}: expected {name} to cover the parameters, got nothing"
-                    f"{at_path(path)}; have {', '.join(map('/'.join, given))}."
+                    f"{at_path(path)}; have {names or 'nothing'}."
                 )
             used.add(covers[0])
             found.append(given[covers[0]])
-        empty = holes(tree)
+        empty = [place for _, place, leaf in everything if is_hole(leaf)]
         unused = [
             place
             for place in given
             if place not in used and not any(overlap(place, hole) for hole in empty)
         ]
-        if unused:
+        # Nothing can be said of a tree without leaves, such as Optax's placeholders.
+        if unused and found:
             raise ValueError(
                 f"{who}: expected {name} like the parameters, got an answer for "
                 f"{'/'.join(unused[0])!r}, which they do not have."
@@ -87,8 +92,11 @@ def entries(
     who: str, rule: Any, check: Callable[[str, Any, str], Any]
 ) -> dict[Any, Any]:
     """The answers of a tree by path, checked."""
-    leaves = jax.tree_util.tree_leaves_with_path(rule)
-    return {keys(path): check(who, answer, at_path(path)) for path, answer in leaves}
+    return {
+        place: check(who, answer, at_path(path))
+        for path, place, answer in places(rule)
+        if not is_hole(answer)
+    }
 
 
 def as_bool(who: str, answer: Any, where: str) -> bool:
@@ -101,17 +109,28 @@ def as_bool(who: str, answer: Any, where: str) -> bool:
     )
 
 
-def keys(path: Any) -> tuple[str, ...]:
-    """A path as the names on it, without the `value` of a boxed variable."""
-    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-    boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")
-    return names[:-1] if boxed else names
+VALUE = jax.tree_util.GetAttrKey("value")
 
 
-def holes(tree: Any) -> list[Any]:
-    """Where a tree has `None` or a node without leaves in the place of a leaf."""
-    places = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_hole)
-    return [keys(path) for path, x in places if is_hole(x)]
+def places(tree: Any) -> list[tuple[Any, tuple[str, ...], Any]]:
+    """The path, the names on it and the leaf (or hole) of each place in a tree.
+
+    An only child called `value` is what a Flax variable boxes: it has no name.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_hole)
+    siblings: dict[Any, set[Any]] = {}
+    for path, _ in leaves:
+        for n, key in enumerate(path):
+            siblings.setdefault(path[:n], set()).add(key)
+
+    def names(path: Any) -> tuple[str, ...]:
+        return tuple(
+            jax.tree_util.keystr((key,), simple=True)
+            for n, key in enumerate(path)
+            if siblings[path[:n]] != {VALUE}
+        )
+
+    return [(path, names(path), leaf) for path, leaf in leaves]
 
 
 def overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
@@ -137,4 +156,6 @@ def shapes_of(tree: Any) -> Any:
 def is_box(x: Any) -> bool:
     """Whether x is a node around one array, as Flax's variables are."""
     children = jax.tree_util.tree_leaves_with_path(x, is_leaf=lambda y: y is not x)
-    return [path for path, _ in children] == [(jax.tree_util.GetAttrKey("value"),)]
+    return [path for path, _ in children] == [(VALUE,)] and jax.tree_util.all_leaves(
+        [children[0][1]]
+    )

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from adamx._align import align, at, inexact, is_none, not_inexact
-from adamx._base import Array, Params, Updates, describe, is_float0
+from adamx._base import Array, Params, Updates, check_in, describe, is_float0
 from adamx._numerics import (
     abs_sq,
     cast,
@@ -45,7 +46,10 @@ def map_leaves(
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
     for i, row in enumerate(rows):
         inside = compute_dtypes(*(x.dtype for x in row))
-        results = leaf(*map(convert, row, inside), *scalars)
+        # Kinds that do not belong together are reported below, by name.
+        mixed = len(set(map(is_complex, inside))) > 1
+        with jax.numpy_dtype_promotion("standard") if mixed else nullcontext():
+            results = leaf(*map(convert, row, inside), *scalars)
         results = results if states else (results,)
         for column, x, result in zip(columns, row, results, strict=False):
             if is_complex(result.dtype) and not is_complex(x.dtype):
@@ -53,7 +57,7 @@ def map_leaves(
                     f"{who}: expected a complex array, got {describe(x)}"
                     f"{at(updates, i)}; updates, params and state must all be complex."
                 )
-            column.append(convert(result, x.dtype))
+            column.append(convert(result, x.dtype, saturate=column is not columns[0]))
     return tuple(treedef.unflatten(column) for column in columns)
 
 
@@ -71,9 +75,14 @@ def is_complex(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.complexfloating)
 
 
-def convert(x: Any, dtype: Any) -> Any:
-    """x in `dtype`."""
-    return x if x.dtype == dtype else x.astype(dtype)
+def convert(x: Any, dtype: Any, saturate: bool = False) -> Any:
+    """x in `dtype`; if asked, at most its largest number: a mean of infinity stays."""
+    if x.dtype == dtype:
+        return x
+    if saturate and not is_complex(dtype):
+        limit = float(jnp.finfo(dtype).max)
+        x = jnp.clip(x, -limit, limit)
+    return x.astype(dtype)
 
 
 def zeros_like(
@@ -201,11 +210,15 @@ def tree_bias_correction(moment: Any, decay: Any, count: Array) -> Any:
     Returns:
       A tree like `moment`.
 
+    Raises:
+      ValueError: A decay outside [0, 1).
+
     Example:
       >>> print(adamx.tree_bias_correction(jnp.array([0.1]), 0.9, jnp.array(1)))
       [1.]
     """
+    check_in("tree_bias_correction", "decay", decay, "[0, 1)")
     with float64():
-        (weight,) = split(1.0 / one_minus_power(complement(decay), count))
-    (moment,) = map_leaves("tree_bias_correction", times, moment, scalars=(weight,))
+        weight = split(1.0 / one_minus_power(complement(decay), jnp.asarray(count)))
+    (moment,) = map_leaves("tree_bias_correction", times, moment, scalars=weight)
     return moment

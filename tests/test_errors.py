@@ -21,6 +21,7 @@ RANGES = {
 }
 
 
+KEY = jax.random.key(0)
 FLOAT = "f64" if jnp.ones(()).dtype == jnp.float64 else "f32"
 
 
@@ -226,7 +227,6 @@ WHO = [
     "trace",
     "ema",
 ]
-KEY = jax.random.key(0)
 FLOAT0 = jax.grad(lambda p: p["x"], allow_int=True)({"x": 1.0, "w": jnp.arange(2)})["w"]
 
 
@@ -319,9 +319,9 @@ def test_parameters_that_do_not_match():
     with raises(ValueError, text):
         adamx.apply_updates({"w": jnp.ones(())}, {"w": jnp.ones(2)})
     text = (
-        "apply_updates: updates do not match the params at ['w']: f32[2] against i32[2]"
+        "apply_updates: expected params of a floating or complex dtype, got i32[2] at"
     )
-    with raises(ValueError, text):
+    with raises(TypeError, text):
         adamx.apply_updates({"w": jnp.arange(2, dtype=jnp.int32)}, {"w": jnp.ones(2)})
 
 
@@ -405,6 +405,45 @@ def test_real_and_complex_do_not_mix():
     text = "clip: expected real updates, got c64[2]; clip_by_global_norm and "
     with raises(TypeError, text):
         adamx.clip(1.0).update(imaginary, adamx.EmptyState())
+
+
+def test_states_of_another_transformation():
+    params = {"w": jnp.ones(2)}
+    momentum = adamx.trace(0.9).init(params)
+    end = "make it with this transformation's init and call tx.update(grads, state, "
+    for tx, state, text in [
+        (adamx.scale_by_adam(), momentum, "scale_by_adam: expected a ScaleByAdamState"),
+        (adamx.scale_by_adam(), params, "scale_by_adam: expected a ScaleByAdamState"),
+        (adamx.scale_by_rms(), momentum, "scale_by_rms: expected a ScaleByRmsState"),
+        (adamx.ema(0.9), momentum, "ema: expected a EmaState"),
+        (adamx.masked(adamx.scale(1.0), True), momentum, "masked: expected a MaskedS"),
+        (adamx.zero_nans(), momentum, "zero_nans: expected a ZeroNansState"),
+    ]:
+        with raises(ValueError, text) as error:
+            tx.update(params, state, params)
+        assert f"got a {type(state).__name__}; {end}" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, bool, "nonsense"])
+def test_dtypes_that_cannot_hold_a_moment(dtype):
+    for make, name in [
+        (adamx.adam, "mu_dtype"),
+        (adamx.amsgrad, "nu_dtype"),
+        (adamx.sgd, "accumulator_dtype"),
+    ]:
+        momentum = {"momentum": 0.9} if make is adamx.sgd else {}
+        with pytest.raises(
+            TypeError, match=f": expected {name} as a floating.* dtype, got"
+        ):
+            make(0.1, **momentum, **{name: dtype})
+
+
+@pytest.mark.parametrize("value", [np.complex64(1j), KEY, np.str_("a"), np.array(True)])
+def test_scalars_that_are_no_real_numbers(value):
+    with raises(
+        TypeError, "scale: expected step_size as a number in (-inf, inf) or a "
+    ):
+        adamx.scale(value)
 
 
 def test_units_of_too_many_axes():

@@ -250,3 +250,45 @@ def test_a_rule_knows_no_boxes():
     optimizer.update(net, jax.tree.map(jnp.zeros_like, nnx.state(net, nnx.Param)))
     names = ["dense/bias", "dense/kernel", "norm/bias", "norm/scale"]
     assert asked == names * 2
+
+
+class Heads(NamedTuple):
+    query: object
+    value: object
+
+
+def test_a_field_called_value_keeps_its_name():
+    params = {"attention": Heads(jnp.ones(2), jnp.ones(2)), "out": jnp.ones(2)}
+    mask = {"attention": Heads(query=True, value=False), "out": True}
+    by_path = adamx.by_path(lambda path: path != "attention/value")
+    assert decayed(mask, params) == decayed(by_path, params)
+    assert list(decayed(by_path, params).values()) == [True, False, True]
+
+
+def test_masks_inside_a_partition_work_with_nnx():
+    net = Net()
+    inner = adamx.adamw(0.1, mask=adamx.by_path(lambda path: path.endswith("kernel")))
+    frozen = adamx.by_path(lambda path: path == "dense/bias")
+    tx = adamx.selective_transform(inner, freeze_mask=frozen)
+    optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+    before = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(net, nnx.Param)))
+    ones = jax.tree.map(jnp.ones_like, nnx.state(net, nnx.Param))
+    optimizer.update(net, ones)
+    after = nnx.to_pure_dict(nnx.state(net, nnx.Param))
+    chex.assert_trees_all_equal(after["dense"]["bias"], before["dense"]["bias"])
+    np.testing.assert_allclose(
+        after["norm"]["scale"], before["norm"]["scale"] - 0.1, rtol=1e-6
+    )
+
+
+def test_a_mask_may_meet_a_gradient_of_none():
+    params = {"a": jnp.ones(2), "n": jnp.ones(2)}
+    tx = adamx.masked(adamx.adam(0.1), {"a": True, "n": False})
+    updates, _ = tx.update({"a": jnp.ones(2), "n": None}, tx.init(params), params)
+    assert updates["n"] is None
+
+
+def test_optax_maps_over_masked_states():
+    tx = adamx.adamw(0.1, mask=NOT_KERNEL)
+    doubled = optax.tree.map_params(tx, lambda x: x + 1, tx.init(PARAMS))
+    np.testing.assert_array_equal(doubled[0].mu["norm"]["scale"], 1)

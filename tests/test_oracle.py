@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 from cases import CASES, find
-from compare import actual, faults, leaves_of
+from compare import actual, errors, expected, faults, leaves_of, magnitude
 from streams import STREAMS, make_params, make_stream
 
-X64 = jax.config.read("jax_enable_x64")
+X64 = jax.config.jax_enable_x64
 REAL = ["float32", "bfloat16", "float64" if X64 else "float16"]
 COMPLEX = "complex128" if X64 else "complex64"
 LATE = 10**6
 
 
-def all_faults(case, dtype, count=0):
+def all_faults(case, dtype, count=0, params_dtype=None):
     """What is wrong with a transformation, over all streams."""
-    params = make_params(dtype, case.shapes)
+    params = make_params(params_dtype or dtype, case.shapes)
     lines = []
     for stream in STREAMS:
         if stream not in case.without:
@@ -46,6 +46,27 @@ def test_matches_the_oracle_in_complex_numbers(case):
 )
 def test_matches_the_oracle_after_a_million_steps(case):
     assert all_faults(case, "float32", count=LATE) == []
+
+
+@pytest.mark.parametrize("name", ["add_decayed_weights", "adamw", "rmsprop-momentum"])
+def test_matches_the_oracle_where_dtypes_differ(name):
+    """Gradients and parameters of unlike dtypes lose nothing of either."""
+    for params_dtype, dtype in [("bfloat16", "float32"), ("float32", "bfloat16")]:
+        assert all_faults(find(name), dtype, params_dtype=params_dtype) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["scale_by_adam", "scale_by_adam-slow", "amsgrad-torch", "rmsprop-torch"]
+)
+def test_long_runs_do_not_drift(name):
+    """After 10 000 steps still two ulp; b·x + (1 - b)·y would have drifted to 76."""
+    case = find(name)
+    params = make_params("float32", case.shapes)
+    grads = make_stream("normal", "float32", case.shapes, steps=10_000)
+    (got,) = leaves_of(actual(case, params, grads)[0])
+    (want,), _ = expected(case.step, case, params, grads)
+    (size,), _ = expected(magnitude(case), case, params, grads)
+    assert errors(got, want, size, jnp.float32)[-200:].mean() < 2
 
 
 @pytest.mark.parametrize("b2", [0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999])

@@ -15,7 +15,7 @@ from streams import at_step, make_grads, make_params, make_stream
 
 import adamx
 
-X64 = jax.config.read("jax_enable_x64")
+X64 = jax.config.jax_enable_x64
 DTYPE = "float64" if X64 else "float32"
 SHAPES = {"w": (3, 5), "b": {"x": (7,)}}
 PARAMS = make_params(DTYPE, SHAPES)

@@ -13,7 +13,7 @@ import adamx
 
 torch = pytest.importorskip("torch")
 
-X64 = jax.config.read("jax_enable_x64")
+X64 = jax.config.jax_enable_x64
 DTYPE = "float64" if X64 else "float32"
 TOLERANCE = 1e-12 if X64 else 1e-6
 SHAPE = (3, 5)

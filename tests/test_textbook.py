@@ -52,6 +52,19 @@ def test_two_ways_to_say_the_same(left, right):
     np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
 
 
+def test_the_largest_second_moment_never_decreases():
+    grads = [g * 0.9**t for t, g in enumerate(GRADS)]
+    for variant in ("optax", "torch", "paper"):
+        tx = adamx.scale_by_amsgrad(variant=variant)
+        state = tx.init(GRADS[0])
+        nu_max = state.nu_max
+        for g in grads:
+            _, state = tx.update(g, state)
+            assert jnp.all(state.nu_max >= nu_max)
+            nu_max = state.nu_max
+        assert jnp.all(nu_max > 0)
+
+
 def test_adams_direction_does_not_know_the_scale_of_gradients():
     """With eps = 0 a power of two in the gradients changes no bit."""
     want, _ = walk(adamx.scale_by_adam(eps=0.0), GRADS)

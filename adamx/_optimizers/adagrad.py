@@ -11,6 +11,7 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
+    check_state,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -89,6 +90,7 @@ def scale_by_rss(
         **extra_args: Any,
     ) -> tuple[Updates, ScaleByRssState]:
         del params, extra_args
+        check_state(who, state, ScaleByRssState)
         updates, total = map_leaves(who, leaf, updates, state.sum_of_squares)
         return updates, ScaleByRssState(total)
 

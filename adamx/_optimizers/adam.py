@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adamx._base import (
     Array,
@@ -13,6 +14,8 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
+    check_state,
+    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -102,6 +105,8 @@ def scale_by_adam(
     check_in(who, "eps_root", eps_root, "[0, inf)")
     check_flag(who, "nesterov", nesterov)
     check_flag(who, "debias", debias)
+    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
+    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
     b1, w1, w2 = hyperparameter(b1), complement(b1), complement(b2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
@@ -114,12 +119,13 @@ def scale_by_adam(
     def corrections(count: Array) -> tuple[Any, ...]:
         # u times c1 / c1, so that the corrections are scalars.
         with float64():
-            c1 = one_minus_power(w1, count) if debias else 1.0
-            c2 = one_minus_power(w2, count) if debias else 1.0
+            one = jnp.ones([], jnp.float64)
+            c1 = one_minus_power(w1, count) if debias else one
+            c2 = one_minus_power(w2, count) if debias else one
             ahead = b1
             if nesterov and debias:
                 ahead = b1 * c1 / one_minus_power(w1, increment(count))
-            return split(c1 / c2**0.5, c1 * eps, c2 * eps_root, ahead)
+            return split(c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root, ahead)
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
@@ -137,6 +143,7 @@ def scale_by_adam(
         **extra_args: Any,
     ) -> tuple[Updates, ScaleByAdamState]:
         del params, extra_args
+        check_state(who, state, ScaleByAdamState)
         count = increment(state.count)
         updates, mu, nu = map_leaves(
             who, leaf, updates, state.mu, state.nu, scalars=corrections(count)

@@ -15,6 +15,8 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
+    check_state,
+    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -114,6 +116,8 @@ def scale_by_amsgrad(
             f"{who}: expected no bias_correction flags with variant {variant!r}, which "
             "fixes them; leave them out."
         )
+    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
+    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
     w1, w2 = complement(b1), complement(b2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     correct_mu = bias_correction_mu and variant != "paper"
@@ -129,10 +133,11 @@ def scale_by_amsgrad(
     def corrections(count: Array) -> tuple[Any, ...]:
         # As in `scale_by_adam`, the corrections are folded into scalars.
         with float64():
-            c1 = one_minus_power(w1, count) if correct_mu else 1.0
-            c2 = one_minus_power(w2, count) if correct_nu else 1.0
+            one = jnp.ones([], jnp.float64)
+            c1 = one_minus_power(w1, count) if correct_mu else one
+            c2 = one_minus_power(w2, count) if correct_nu else one
             if variant == "torch":
-                return split(1.0, c1 / c2**0.5, c1 * eps, c2 * eps_root)
+                return split(one, c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root)
             return split(1.0 / c2, c1, c1 * eps, eps_root)
 
     def leaf(
@@ -160,6 +165,7 @@ def scale_by_amsgrad(
         **extra_args: Any,
     ) -> tuple[Updates, ScaleByAmsgradState]:
         del params, extra_args
+        check_state(who, state, ScaleByAmsgradState)
         count = increment(state.count)
         updates, mu, nu, nu_max = map_leaves(
             who,

@@ -15,6 +15,7 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
+    check_state,
     identity,
 )
 from adamx._chain import chain
@@ -173,49 +174,48 @@ def scale_by_deviation(
     check_flag(who, "eps_in_sqrt", eps_in_sqrt)
     check_flag(who, "bias_correction", bias_correction)
     w, eps = complement(decay), hyperparameter(eps)
-    given_eps = eps
 
     def init(params: Params) -> OptState:
         nu = zeros_like(who, params, real=True, fill=initial_scale)
         mu = [zeros_like(who, params)] if centered else []
         return pack(zero_count(), *mu, nu)
 
+    plain = ScaleByRStdDevState if centered else ScaleByRmsState
+    counted = ScaleByRStdDevWithCountState if centered else ScaleByRmsWithCountState
+
     def pack(count: Array, *moments: Updates) -> OptState:
-        if bias_correction:
-            counted = (
-                ScaleByRStdDevWithCountState if centered else ScaleByRmsWithCountState
-            )
-            return counted(count, *moments)
-        return (ScaleByRStdDevState if centered else ScaleByRmsState)(*moments)
+        return counted(count, *moments) if bias_correction else plain(*moments)
 
     @jax.jit
     def corrections(count: Array) -> tuple[Any, ...]:
         # As in `scale_by_adam`, the correction of nu is folded into scalars.
         with float64():
-            c = one_minus_power(w, count) if bias_correction else 1.0
-            return split(1.0 / c**0.5, 1.0 / c, c * eps if eps_in_sqrt else eps)
+            one = jnp.ones([], jnp.float64)
+            c = one_minus_power(w, count) if bias_correction else one
+            return split(1.0 / jnp.sqrt(c), 1.0 / c, c * eps if eps_in_sqrt else eps)
 
-    def scaled(g: Array, a: Array, factor: Any, eps: Any) -> Array:
+    def scaled(g: Array, a: Array, factor: Any, shift: Any) -> Array:
         if eps_in_sqrt:
-            return ratio(g, times(safe_sqrt(a + cast(eps, a)), factor), given_eps)
-        return ratio(g, times(safe_sqrt(a), factor) + cast(eps, a), given_eps)
+            return ratio(g, times(safe_sqrt(a + cast(shift, a)), factor), eps)
+        return ratio(g, times(safe_sqrt(a), factor) + cast(shift, a), eps)
 
-    def rms(g: Array, nu: Array, factor: Any, weight: Any, eps: Any) -> Any:
+    def rms(g: Array, nu: Array, factor: Any, weight: Any, shift: Any) -> Any:
         nu = lerp(nu, capped_sq(g), w)
-        return scaled(g, nu, factor, eps), nu
+        return scaled(g, nu, factor, shift), nu
 
     def stddev(
-        g: Array, mu: Array, nu: Array, factor: Any, weight: Any, eps: Any
+        g: Array, mu: Array, nu: Array, factor: Any, weight: Any, shift: Any
     ) -> Any:
         mu, nu = lerp(mu, g, w), lerp(nu, capped_sq(g), w)
         # With constant gradients rounding alone can make it negative.
         variance = jnp.maximum(nu - times(abs_sq(mu), weight), 0)
-        return scaled(g, variance, factor, eps), mu, nu
+        return scaled(g, variance, factor, shift), mu, nu
 
     def update(
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
         del params, extra_args
+        check_state(who, state, counted if bias_correction else plain)
         count = increment(state.count) if bias_correction else zero_count()
         moments = (state.mu, state.nu) if centered else (state.nu,)
         leaf = stddev if centered else rms

@@ -47,7 +47,7 @@ def interpolate(
     w, v = shape(steps - done, steps), shape(done, steps)
     if power is not None:
         small = -jnp.expm1(power * jnp.log1p(-jnp.minimum(v, 0.5)))
-        w = w**power
+        w = jnp.where(w > 0, jnp.exp(power * jnp.log(jnp.where(w > 0, w, 1))), 0)
         v = jnp.where(v < 0.5, small, 1 - w)
     # A weight of at most 1/2 cancels nothing and at either end is 0, so both are exact;
     # where there are no steps, both weights are 0, and the end it is.

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adamx._base import (
     Array,
@@ -11,6 +12,7 @@ from adamx._base import (
     Scalar,
     Updates,
     check_in,
+    check_state,
 )
 from adamx._numerics import (
     complement,
@@ -72,7 +74,7 @@ def bias_correction(b1: Scalar = 0.9, b2: Scalar = 0.999) -> GradientTransformat
     def correction(count: Array) -> tuple[Any, ...]:
         with float64():
             c1, c2 = one_minus_power(w1, count), one_minus_power(w2, count)
-            return split(c2**0.5 / c1)
+            return split(jnp.sqrt(c2) / c1)
 
     def update(
         updates: Updates,
@@ -81,6 +83,7 @@ def bias_correction(b1: Scalar = 0.9, b2: Scalar = 0.999) -> GradientTransformat
         **extra_args: Any,
     ) -> tuple[Updates, BiasCorrectionState]:
         del params, extra_args
+        check_state(who, state, BiasCorrectionState)
         count = increment(state.count)
         (updates,) = map_leaves(who, times, updates, scalars=correction(count))
         return updates, BiasCorrectionState(count)

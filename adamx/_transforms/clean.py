@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adamx._align import counterparts
 from adamx._base import (
     Array,
     GradientTransformation,
     Params,
     Updates,
+    check_state,
     stateless,
 )
 from adamx._tree import map_leaves
@@ -45,10 +47,12 @@ def zero_nans() -> GradientTransformation:
     def update(
         updates: Updates, state: ZeroNansState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, ZeroNansState]:
-        del state, params, extra_args
+        del params, extra_args
+        check_state("zero_nans", state, ZeroNansState)
+        counterparts("zero_nans", updates, state.found_nan, "state")
+        (cleaned,) = map_leaves("zero_nans", leaf, updates)
         found = jax.tree.map(lambda g: jnp.isnan(g).any(), updates)
-        (updates,) = map_leaves("zero_nans", leaf, updates)
-        return updates, ZeroNansState(found)
+        return cleaned, ZeroNansState(found)
 
     return GradientTransformation(init, update)
 

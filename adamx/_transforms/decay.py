@@ -23,6 +23,7 @@ from adamx._base import (
     ScalarOrSchedule,
     Updates,
     check_scalar_or_schedule,
+    check_state,
     init_empty_state,
     require_params,
 )
@@ -92,6 +93,7 @@ def add_decayed_weights(
             return updates, state
         if not callable(weight_decay):
             return map_leaves(who, fixed, updates, read=read)[0], state
+        check_state(who, state, WeightDecaySchedule)
         value = schedule_value(who, weight_decay, state.count)
         (updates,) = map_leaves(who, scheduled, updates, read=read, scalars=(value,))
         return updates, WeightDecaySchedule(increment(state.count))

@@ -12,6 +12,8 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
+    check_state,
+    storage_dtype,
 )
 from adamx._numerics import (
     complement,
@@ -71,6 +73,7 @@ def trace(
     who = "trace"
     check_in(who, "decay", decay, "[0, 1]")
     check_flag(who, "nesterov", nesterov)
+    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
 
     def leaf(g: Array, total: Array) -> tuple[Array, Array]:
         total = g + times(total, decay)
@@ -83,6 +86,7 @@ def trace(
         updates: Updates, state: TraceState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, TraceState]:
         del params, extra_args
+        check_state(who, state, TraceState)
         updates, total = map_leaves(who, leaf, updates, state.trace)
         return updates, TraceState(total)
 
@@ -119,6 +123,7 @@ def ema(
     who = "ema"
     check_in(who, "decay", decay, "[0, 1)")
     check_flag(who, "debias", debias)
+    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
     w = complement(decay)
 
     @jax.jit
@@ -137,6 +142,7 @@ def ema(
         updates: Updates, state: EmaState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, EmaState]:
         del params, extra_args
+        check_state(who, state, EmaState)
         count = increment(state.count)
         updates, mean = map_leaves(
             who, leaf, updates, state.ema, scalars=correction(count)

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from adamx._base import (
     Array,
@@ -17,9 +16,11 @@ from adamx._base import (
     check_flag,
     check_in,
     check_scalar_or_schedule,
+    check_state,
     describe,
     init_empty_state,
     is_number,
+    is_real_scalar,
 )
 from adamx._numerics import hyperparameter, increment, times
 from adamx._tree import map_leaves, zero_count
@@ -88,10 +89,7 @@ def scale_by_learning_rate(
     rate = 1.0 if learning_rate is None else learning_rate
     check_scalar_or_schedule(who, "learning_rate", rate, "[0, inf)")
     check_flag(who, "flip_sign", flip_sign)
-    if callable(rate):
-        return scale_by(rate, who, negate=flip_sign)
-    rate = hyperparameter(rate) if is_number(rate) else jnp.asarray(rate)
-    return scale_by(-rate if flip_sign else rate, who)
+    return scale_by(rate, who, negate=flip_sign)
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
@@ -126,12 +124,14 @@ def scale_by(
     factor: ScalarOrSchedule, who: str, negate: bool = False
 ) -> GradientTransformation:
     """The one way to multiply by a number or a schedule."""
+    sign = -1.0 if negate else 1.0
+    constant: Any = None if callable(factor) else scalar(factor)
 
     def fixed(g: Array) -> Array:
-        return times(g, factor)
+        return times(g, sign * constant)
 
     def scheduled(g: Array, value: Any) -> Array:
-        return times(g, -value if negate else value)
+        return times(g, sign * value)
 
     def init(params: Params) -> OptState:
         if callable(factor):
@@ -144,6 +144,7 @@ def scale_by(
         del params, extra_args
         if not callable(factor):
             return map_leaves(who, fixed, updates)[0], state
+        check_state(who, state, ScaleByScheduleState)
         value = schedule_value(who, factor, state.count)
         (updates,) = map_leaves(who, scheduled, updates, scalars=(value,))
         return updates, ScaleByScheduleState(increment(state.count))
@@ -151,11 +152,17 @@ def scale_by(
     return GradientTransformation(init, update)
 
 
+def scalar(value: Scalar) -> Any:
+    """A number in float64, on the host; an array in float32, or float64 with x64 on."""
+    if is_number(value):
+        return hyperparameter(value)
+    return jnp.asarray(value).astype(jnp.result_type(float))
+
+
 def schedule_value(who: str, schedule: Schedule, count: Array) -> Array:
     """What a schedule says at `count`: a scalar array."""
     value = schedule(count)
-    array = hasattr(value, "dtype") and np.shape(value) == ()
-    if not (is_number(value) or array):
+    if not (is_number(value) or is_real_scalar(value)):
         raise ValueError(
             f"{who}: expected a scalar from the schedule, got {describe(value)}."
         )
