@@ -108,11 +108,15 @@ def product(x: Array, c: Any) -> Array:
 def lerp(x: Array, y: Array, w: Any) -> Array:
     """x + w·(y - x), which has a gain of exactly 1 for a rounded w too.
 
-    The form b·x + (1 - b)·y drifts: by 77 ulp after 1e5 steps at b = 0.999.
+    The form b·x + (1 - b)·y drifts: by 77 ulp after 1e5 steps at b = 0.999. Above 1/2
+    the other end is the nearer one, and what is left of x is small.
     """
-    if is_number(w) and w == 1:
-        return y
-    return x + product(y - x, cast(w, x))
+    if is_number(w):
+        near, far, weight = (x, y, w) if w <= 0.5 else (y, x, 1 - w)
+        return near if weight == 0 else near + product(far - near, cast(weight, x))
+    w = cast(w, x)
+    near, far = jnp.where(w <= 0.5, x, y), jnp.where(w <= 0.5, y, x)
+    return near + product(far - near, jnp.minimum(w, 1 - w))
 
 
 def increment(count: Array) -> Array:

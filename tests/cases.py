@@ -218,7 +218,13 @@ CASES = [
     # The Adam family.
     case("scale_by_adam"),
     case("scale_by_adam", "b1=0", b1=0.0, b2=0.9),
-    case("scale_by_adam", "short", b1=0.1, b2=0.1),
+    case(
+        "scale_by_adam",
+        "short",
+        b1=0.1,
+        b2=0.1,
+        without=("sparse",),  # after 38 zeros nu is below the least float32
+    ),
     case("scale_by_adam", "slow", b1=0.99, b2=0.99999, mean_ulps=5.0, max_ulps=32.0),
     case("scale_by_adam", "nesterov", nesterov=True),
     case("scale_by_adam", "eps_root", eps=1e-4, eps_root=1e-4),

@@ -20,7 +20,6 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
-    abs_sq,
     capped_sq,
     cast,
     complement,
@@ -208,7 +207,7 @@ def scale_by_deviation(
     ) -> Any:
         mu, nu = lerp(mu, g, w), lerp(nu, capped_sq(g), w)
         # With constant gradients rounding alone can make it negative.
-        variance = jnp.maximum(nu - times(abs_sq(mu), weight), 0)
+        variance = jnp.maximum(nu - times(capped_sq(mu), weight), 0)
         return scaled(g, variance, factor, shift), mu, nu
 
     def update(
