@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import jax
-import jax
 import pytest
 
 import adamx
