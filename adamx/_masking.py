@@ -71,7 +71,16 @@ def masked(
       >>> print(updates["w"], updates["b"])
       -1.0 1.0
     """
-    who = "masked"
+    return masked_as("masked", inner, mask, mask_compatible_extra_args)
+
+
+def masked_as(
+    who: str,
+    inner: GradientTransformation,
+    mask: MaskOrFn,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformation:
+    """The transformation `masked`, whose errors name `who`."""
     inner = as_transformation(who, "inner", inner)
     check_flag(who, "mask_compatible_extra_args", mask_compatible_extra_args)
     chosen = rule_for(who, "mask", mask, as_bool)
@@ -206,7 +215,7 @@ def freeze(mask: MaskOrFn) -> GradientTransformation:
       >>> print(updates["w"], updates["b"])
       0.0 -1.0
     """
-    return masked(set_to_zero(), mask)
+    return masked_as("freeze", set_to_zero(), mask)
 
 
 def selective_transform(
@@ -232,7 +241,9 @@ def selective_transform(
       >>> print(state.inner_states["train"].inner_state[0].mu["body"])
       MaskedNode()
     """
-    frozen = rule_for("selective_transform", "freeze_mask", freeze_mask, as_bool)
+    who = "selective_transform"
+    optimizer = as_transformation(who, "optimizer", optimizer)
+    frozen = rule_for(who, "freeze_mask", freeze_mask, as_bool)
 
     def labels(shapes: Any) -> Any:
         names = ["freeze" if x else "train" for x in frozen(shapes)]

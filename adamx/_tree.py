@@ -39,9 +39,8 @@ def map_leaves(
     come back in the dtypes of `updates` and `states`, so state types never change.
     """
     rows, treedef = align(who, updates, states, read)
-    # Traced once for each shape; outside of a jit, one kernel with the same bits. So a
-    # leaf is made with its transformation, and what changes from step to step comes in
-    # `scalars`.
+    # Traced once for each shape, and one kernel outside of a jit. So a leaf is made
+    # with its transformation, and what changes between steps comes in `scalars`.
     leaf = jax.jit(leaf)
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
     for i, row in enumerate(rows):

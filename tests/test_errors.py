@@ -186,7 +186,17 @@ def test_wrong_values_at_construction(make, text):
         ),
         (
             lambda: adamx.adamw(0.1, mask={"w": 1.0}),
-            "masked: expected True or False in the mask, got 1.0 at ['w'].",
+            "add_decayed_weights: expected True or False in the mask, got 1.0 at "
+            "['w'].",
+        ),
+        (
+            lambda: adamx.freeze({"w": 1.0}),
+            "freeze: expected True or False in the mask, got 1.0 at ['w'].",
+        ),
+        (
+            lambda: adamx.selective_transform(adamx.adam, freeze_mask=True),
+            "selective_transform: expected a gradient transformation as optimizer, got "
+            "the function adam; call it: adam(...).",
         ),
         (
             lambda: adamx.partition([adamx.scale(1.0)], True),
@@ -341,7 +351,7 @@ def test_schedules_that_give_no_scalar(make, who, value, shown):
     tx = make(lambda count: value)
     text = f"{who}: expected a scalar from the schedule, got {shown}."
     with raises(ValueError, text):
-        jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
+        tx.init(PARAMS)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,14 @@ def test_update_is_pure(case):
 
 
 @every
+def test_compiled_is_eager_but_for_contraction(case):
+    """Across the blocks of a chain, XLA may contract what eager blocks round twice."""
+    tx = case.tx
+    compiled = adamx.GradientTransformation(tx.init, jax.jit(tx.update))
+    assert_close(walk(compiled), walk(tx))
+
+
+@every
 def test_scan_is_a_loop(case):
     def body(state, g):
         updates, state = case.tx.update(g, state, PARAMS)

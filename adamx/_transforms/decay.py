@@ -14,6 +14,8 @@ Loshchilov & Hutter, 2019, Algorithm 2, https://arxiv.org/abs/1711.05101
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from adamx._base import (
     Array,
     GradientTransformation,
@@ -27,7 +29,7 @@ from adamx._base import (
     init_empty_state,
     require_params,
 )
-from adamx._masking import masked
+from adamx._masking import masked_as
 from adamx._numerics import cast, increment, is_zero, product
 from adamx._transforms.scale import schedule_value
 from adamx._tree import map_leaves, zero_count
@@ -58,8 +60,8 @@ def add_decayed_weights(
       inside `MaskedState` with a mask.
 
     Raises:
-      ValueError: A number outside [0, ∞); at update, no parameters, or trees that do
-        not match.
+      ValueError: A number outside [0, ∞); at init, a schedule that gives no scalar; at
+        update, no parameters, or trees that do not match.
       TypeError: No number, scalar array or schedule.
 
     Example:
@@ -81,6 +83,7 @@ def add_decayed_weights(
 
     def init(params: Params) -> OptState:
         if callable(weight_decay):
+            schedule_value(who, weight_decay, np.int32(0))
             return WeightDecaySchedule(zero_count())
         return init_empty_state(params)
 
@@ -99,4 +102,4 @@ def add_decayed_weights(
         return updates, WeightDecaySchedule(increment(state.count))
 
     tx = GradientTransformation(init, update)
-    return tx if mask is None else masked(tx, mask)
+    return tx if mask is None else masked_as(who, tx, mask)

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from adamx._base import (
     Array,
@@ -75,7 +76,7 @@ def scale_by_learning_rate(
       A transformation. State: `EmptyState`, with a schedule `ScaleByScheduleState`.
 
     Raises:
-      ValueError: A number outside [0, ∞); at update, a schedule that gives no scalar.
+      ValueError: A number outside [0, ∞); at init, a schedule that gives no scalar.
       TypeError: No number, scalar array or schedule.
 
     Differs from Optax: None still turns the sign; Optax then ascends.
@@ -104,7 +105,7 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
 
     Raises:
       TypeError: `step_size_fn` is no function.
-      ValueError: At update, a value that is no scalar.
+      ValueError: At init, a value that is no scalar.
 
     Example:
       >>> tx = adamx.scale_by_schedule(lambda count: 0.5 ** (count + 1))
@@ -135,6 +136,7 @@ def scale_by(
 
     def init(params: Params) -> OptState:
         if callable(factor):
+            schedule_value(who, factor, np.int32(0))
             return ScaleByScheduleState(zero_count())
         return init_empty_state(params)
 
@@ -159,7 +161,7 @@ def scalar(value: Scalar) -> Any:
     return jnp.asarray(value).astype(jnp.result_type(float))
 
 
-def schedule_value(who: str, schedule: Schedule, count: Array) -> Array:
+def schedule_value(who: str, schedule: Schedule, count: Any) -> Array:
     """What a schedule says at `count`: a scalar array."""
     value = schedule(count)
     if not (is_number(value) or is_real_scalar(value)):
