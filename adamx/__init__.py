@@ -186,6 +186,18 @@ from adamx._wrappers.cautious import cautious as cautious
 from adamx._wrappers.grokfast import GrokfastState as GrokfastState
 from adamx._wrappers.grokfast import grokfast as grokfast
 
+# Wrappers for a training loop: hyperparameters in the state;
+
+# gradients of several batches in one step;
+
+# steps that are left out;
+
+# averages of parameters;
+
+# a rate that follows a measure;
+
+# what a step did.
+
 # Schedules.
 from adamx._schedules.ademamix import ademamix_alpha_schedule as ademamix_alpha_schedule
 from adamx._schedules.ademamix import ademamix_b3_schedule as ademamix_b3_schedule
@@ -221,5 +233,7 @@ from adamx._masking import masked as masked
 from adamx._masking import partition as partition
 from adamx._masking import selective_transform as selective_transform
 from adamx._rules import by_path as by_path
+
+# What is in a state.
 
 __version__ = "0.1.0"
