@@ -187,6 +187,11 @@ from adamx._wrappers.grokfast import GrokfastState as GrokfastState
 from adamx._wrappers.grokfast import grokfast as grokfast
 
 # Wrappers for a training loop: hyperparameters in the state;
+from adamx._wrappers.inject import (
+    InjectStatefulHyperparamsState as InjectStatefulHyperparamsState,
+)
+from adamx._wrappers.inject import get_hyperparams as get_hyperparams
+from adamx._wrappers.inject import inject_hyperparams as inject_hyperparams
 
 # gradients of several batches in one step;
 

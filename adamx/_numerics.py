@@ -33,19 +33,69 @@ def float64() -> Any:
 
 
 def hyperparameter(x: Any) -> Any:
-    """A number as one of Python's; an array as f64[], whatever its dtype."""
+    """A number as one of Python's; an array as f64[].
+
+    A float32 stands for the decimal as which it prints: 0.999 is meant, not the
+    0.99900001287 that is stored, whether it came as a number or in an array.
+    """
     if is_number(x):
         return float(str(x))
+    return meant(as_float64(x), x, 0)
+
+
+def complement(b: Any) -> Any:
+    """1 - b, of a number or a float32 from its decimal digits: 0.999 gives 0.001."""
+    if is_number(b):
+        return float(1 - Fraction(str(b)))
+    with float64():
+        rest = 1 - as_float64(b)
+    return meant(rest, b, 1)
+
+
+def meant(value: Array, x: Array, i: int) -> Array:
+    """`decimal(x)[i]` where x is narrow, with the derivative of its neighbor."""
+    if not is_narrow(x):
+        return value
+    exact = decimal(lax.stop_gradient(x))[i]
+    with float64():
+        away = exact - lax.stop_gradient(value)
+        return value + jnp.where(jnp.isfinite(away), away, 0)
+
+
+def as_float64(x: Any) -> Array:
+    """An array of any real dtype in float64, exactly."""
     with float64():
         return jnp.asarray(x).astype(jnp.float64)
 
 
-def complement(b: Any) -> Any:
-    """1 - b; of a number from its decimal digits, so that 0.999 gives 0.001."""
-    if is_number(b):
-        return float(1 - Fraction(str(b)))
+def is_narrow(x: Any) -> bool:
+    """Whether x is an array of a floating dtype narrower than float64."""
+    return jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 8
+
+
+DIGITS = 10  # nine tell any two float32 apart; one more where the logarithm is off
+POWERS = np.array([float(f"1e{k}") for k in range(60)])
+
+
+@jax.jit
+def decimal(x: Array) -> tuple[Array, Array]:
+    """The shortest decimal that rounds to x, a scalar, and 1 minus it, f64[]."""
     with float64():
-        return 1 - hyperparameter(b)
+        size = jnp.abs(as_float64(x))
+        first = jnp.floor(jnp.log10(jnp.where(size > 0, size, 1))).astype(jnp.int32)
+        places = jnp.arange(DIGITS, dtype=jnp.int32) - first
+        powers = jnp.asarray(POWERS, jnp.float64)
+        up, down = powers[jnp.maximum(places, 0)], powers[jnp.maximum(-places, 0)]
+        # Whole numbers below 2^53, so that what is made of them is rounded once.
+        digits = jnp.round(size * up / down)
+        candidates = digits / up * down
+        fits = candidates.astype(x.dtype) == jnp.abs(x)
+        shortest = lax.argmax(fits, 0, jnp.int32)
+        sign = jnp.where(x < 0, -1.0, 1.0)
+        value = jnp.where(fits.any(), candidates[shortest], size) * sign
+        up, digits = up[shortest], digits[shortest] * sign
+        whole = fits.any() & (down[shortest] == 1) & (up < 1e16)
+        return value, jnp.where(whole, (up - digits) / up, 1 - value)
 
 
 def one_minus_power(w: Any, count: Array) -> Array:
@@ -94,6 +144,9 @@ def times(x: Array, c: Any) -> Array:
     """x·c, rounded once, for a scalar c known to more digits than x's dtype holds."""
     if is_number(c) and abs(c) == 1:
         return x if c == 1 else -x
+    # A negative constant would be contracted otherwise than an array of its value.
+    if is_number(c) and c < 0:
+        return -times(x, -c)
     hi, lo = parts(c, x.dtype)
     return product(x, hi) if lo is None else product(x, hi) + product(x, lo)
 
@@ -114,9 +167,11 @@ def lerp(x: Array, y: Array, w: Any) -> Array:
     if is_number(w):
         near, far, weight = (x, y, w) if w <= 0.5 else (y, x, 1 - w)
         return near if weight == 0 else near + product(far - near, cast(weight, x))
-    w = cast(w, x)
-    near, far = jnp.where(w <= 0.5, x, y), jnp.where(w <= 0.5, y, x)
-    return near + product(far - near, jnp.minimum(w, 1 - w))
+    with float64():
+        w = w.value if isinstance(w, Wide) else as_float64(w)
+        is_small, weight = w <= 0.5, jnp.minimum(w, 1 - w)
+    weight = cast(weight, x)
+    return jnp.where(is_small, x + product(y - x, weight), y + product(x - y, weight))
 
 
 def increment(count: Array) -> Array:
@@ -149,12 +204,6 @@ def safe_sqrt(x: Array) -> Array:
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     root = safe_sqrt(*primals)
     return root, safe_divide(tangents[0] / 2, root)
-
-
-def ratio(x: Array, y: Array, floor: Any) -> Array:
-    """x / y for y >= floor >= 0; 0 where y is 0, which a positive floor excludes."""
-    far_from_underflow = is_number(floor) and floor > 1e-30
-    return quotient(x, y) if far_from_underflow else safe_divide(x, y)
 
 
 def safe_divide(x: Array, y: Array) -> Array:

@@ -19,7 +19,7 @@ from adamx._numerics import (
     hyperparameter,
     lerp,
     product,
-    ratio,
+    safe_divide,
     safe_sqrt,
 )
 from adamx._stateful import Moment, stateful
@@ -72,7 +72,7 @@ def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> GradientTransfor
     def leaf(g: Array, e_g: Array, e_x: Array) -> tuple[Array, Array, Array]:
         e_g = lerp(e_g, capped_sq(g), w)
         floor = cast(eps, e_g)
-        u = product(g, ratio(safe_sqrt(e_x + floor), safe_sqrt(e_g + floor), eps))
+        u = product(g, safe_divide(safe_sqrt(e_x + floor), safe_sqrt(e_g + floor)))
         return u, e_g, lerp(e_x, capped_sq(u), w)
 
     return stateful(

@@ -38,7 +38,7 @@ from adamx._numerics import (
 from adamx._transforms.clip import clip_by_block_rms
 from adamx._transforms.decay import add_decayed_weights
 from adamx._transforms.moments import ema
-from adamx._transforms.scale import scalar, scale, scale_by_learning_rate, value_at
+from adamx._transforms.scale import scale, scale_by_learning_rate, value_at
 from adamx._transforms.trust import scale_by_param_block_rms
 from adamx._transforms.wide import rounded_once
 from adamx._tree import map_leaves, zero_count, zeros_like
@@ -329,8 +329,9 @@ def relative_step(rate: ScalarOrSchedule) -> Schedule:
 
 def product_of(x: ScalarOrSchedule, y: ScalarOrSchedule) -> ScalarOrSchedule:
     """x·y, a schedule if one of them is."""
-    if callable(x) or callable(y):
-        return lambda count: (
-            value_at("adafactor", x, count) * value_at("adafactor", y, count)
-        )
-    return scalar(x) * scalar(y)
+
+    def product(count: Any) -> Any:
+        with float64():
+            return value_at("adafactor", x, count) * value_at("adafactor", y, count)
+
+    return product if callable(x) or callable(y) else product(0)

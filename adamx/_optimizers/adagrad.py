@@ -18,7 +18,7 @@ from adamx._numerics import (
     capped_sq,
     cast,
     hyperparameter,
-    ratio,
+    safe_divide,
     safe_sqrt,
 )
 from adamx._stateful import Moment, stateful
@@ -74,8 +74,8 @@ def scale_by_rss(
     def leaf(g: Array, total: Array) -> tuple[Array, Array]:
         total = at_most_max(total + capped_sq(g))
         if eps_in_sqrt:
-            return ratio(g, safe_sqrt(total + cast(eps, total)), eps), total
-        return ratio(g, safe_sqrt(total) + cast(eps, total), eps), total
+            return safe_divide(g, safe_sqrt(total + cast(eps, total))), total
+        return safe_divide(g, safe_sqrt(total) + cast(eps, total)), total
 
     start = Moment(real=True, fill=initial_accumulator_value)
     return stateful(who, ScaleByRssState, leaf, sum_of_squares=start)

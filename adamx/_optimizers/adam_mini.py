@@ -34,7 +34,7 @@ from adamx._numerics import (
     is_zero,
     lerp,
     one_minus_power,
-    ratio,
+    safe_divide,
     safe_sqrt,
     split,
     times,
@@ -145,7 +145,7 @@ def scale_by_adam_mini(
         mu = lerp(mu, g, w1)
         nu = lerp(nu, block_mean(capped_sq(g), axes), w2)
         a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
+        return safe_divide(mu, times(safe_sqrt(a), factor) + cast(floor, a)), mu, nu
 
     def update(
         updates: Updates,

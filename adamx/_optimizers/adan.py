@@ -20,12 +20,13 @@ from adamx._numerics import (
     capped_sq,
     cast,
     complement,
+    float64,
     hyperparameter,
     increment,
     is_zero,
     lerp,
     one_minus_power,
-    ratio,
+    safe_divide,
     safe_sqrt,
     split,
     times,
@@ -119,7 +120,7 @@ def scale_by_adan(
         n = lerp(n, capped_sq(g + times(d, b2)), w3)
         a = n if is_zero(eps_root) else n + cast(offset, n)
         root = times(safe_sqrt(a), factor) + cast(floor, a)
-        return ratio(m + times(v, ahead), root, eps), m, v, n, g
+        return safe_divide(m + times(v, ahead), root), m, v, n, g
 
     m = v = g = Moment()
     n = Moment(real=True)
@@ -198,8 +199,9 @@ def shrink_by_decay(
     rate = 1.0 if learning_rate is None else learning_rate
 
     def factor(count: Any) -> Any:
-        r, w = (value_at("adan", x, count) for x in (rate, weight_decay))
-        return 1.0 / (1.0 + r * w)
+        with float64():
+            r, w = (value_at("adan", x, count) for x in (rate, weight_decay))
+            return 1.0 / (1.0 + r * w)
 
     scheduled = callable(rate) or callable(weight_decay)
     tx = scale_by_schedule(factor) if scheduled else scale(factor(0))

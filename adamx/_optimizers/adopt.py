@@ -24,7 +24,6 @@ from adamx._numerics import (
     hyperparameter,
     lerp,
     product,
-    ratio,
     safe_divide,
     safe_sqrt,
     split,
@@ -112,7 +111,7 @@ def scale_by_adopt(
     def leaf(
         g: Array, mu: Array, nu: Array, first: Array, largest: Any = None
     ) -> tuple[Array, Array, Array]:
-        x = ratio(g, jnp.maximum(safe_sqrt(nu), cast(eps, nu)), eps)
+        x = safe_divide(g, jnp.maximum(safe_sqrt(nu), cast(eps, nu)))
         if use_clipping:
             x = shortened(x, cast(largest, x))
         # Selected, not multiplied by 0: unclipped, the first x can be infinite.

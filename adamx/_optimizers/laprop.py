@@ -23,7 +23,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    ratio,
+    safe_divide,
     safe_sqrt,
     split,
     times,
@@ -96,7 +96,7 @@ def scale_by_laprop(
         g: Array, mu: Array, nu: Array, factor: Any, gain: Any
     ) -> tuple[Array, Array, Array]:
         nu = lerp(nu, capped_sq(g), w2)
-        x = ratio(g, times(safe_sqrt(nu), factor) + cast(eps, nu), eps)
+        x = safe_divide(g, times(safe_sqrt(nu), factor) + cast(eps, nu))
         mu = lerp(mu, x, w1)
         return times(mu, gain), mu, nu
 

@@ -23,6 +23,7 @@ from adamx._base import (
     require_params,
 )
 from adamx._numerics import (
+    as_float64,
     at_most_max,
     capped_sq,
     cast,
@@ -163,7 +164,7 @@ def prodigy(
     @jax.jit
     def before(count: Array, d: Array, values: list[Array | None]) -> tuple[Any, ...]:
         with float64():
-            d = hyperparameter(d)
+            d = as_float64(d)
             rate, decay = (
                 constant if value is None else hyperparameter(value)
                 for constant, value in zip(constants, values, strict=True)
@@ -197,16 +198,16 @@ def prodigy(
         d: Array, r: Array, weight: Any, inners: list[Array], sizes: list[Array]
     ) -> tuple[Any, ...]:
         with float64():
-            inner = sum(map(hyperparameter, inners), jnp.zeros([], jnp.float64))
-            size = sum(map(hyperparameter, sizes), jnp.zeros([], jnp.float64))
-            new_r = b3 * hyperparameter(r) + weight.value * inner
+            inner = sum(map(as_float64, inners), jnp.zeros([], jnp.float64))
+            size = sum(map(as_float64, sizes), jnp.zeros([], jnp.float64))
+            new_r = b3 * as_float64(r) + weight.value * inner
             limit = float(jnp.finfo(r.dtype).max)
             new_r = jnp.where(abs(new_r) > limit, jnp.sign(new_r) * limit, new_r)
             # Without any gradient yet there is nothing to estimate from.
             known = (size > 0) & jnp.isfinite(size)
             estimate = coefficient * new_r / jnp.where(known, size, 1)
-            larger = known & (estimate > hyperparameter(d))
-            new_d = jnp.where(larger, estimate, hyperparameter(d))
+            larger = known & (estimate > as_float64(d))
+            new_d = jnp.where(larger, estimate, as_float64(d))
             return new_d.astype(d.dtype), new_r.astype(r.dtype), *split(eps * new_d)
 
     def descend(

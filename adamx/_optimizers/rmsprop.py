@@ -26,7 +26,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    ratio,
+    safe_divide,
     safe_sqrt,
     split,
     times,
@@ -182,8 +182,8 @@ def scale_by_deviation(
 
     def scaled(g: Array, a: Array, factor: Any, shift: Any) -> Array:
         if eps_in_sqrt:
-            return ratio(g, times(safe_sqrt(a + cast(shift, a)), factor), eps)
-        return ratio(g, times(safe_sqrt(a), factor) + cast(shift, a), eps)
+            return safe_divide(g, times(safe_sqrt(a + cast(shift, a)), factor))
+        return safe_divide(g, times(safe_sqrt(a), factor) + cast(shift, a))
 
     def rms(g: Array, nu: Array, factor: Any, weight: Any, shift: Any) -> Any:
         nu = lerp(nu, capped_sq(g), w)

@@ -84,6 +84,7 @@ def scale_by_rprop(
     if is_number(min_step_size) and is_number(max_step_size):
         interval = f"[{min_step_size}, {max_step_size}]"
     check_in(who, "learning_rate", learning_rate, interval)
+    eta_minus, eta_plus = hyperparameter(eta_minus), hyperparameter(eta_plus)
     least, most = hyperparameter(min_step_size), hyperparameter(max_step_size)
 
     def leaf(g: Array, size: Array, last: Array) -> tuple[Array, Array, Array]:

@@ -25,6 +25,7 @@ from adamx._base import (
 )
 from adamx._chain import as_transformation
 from adamx._numerics import (
+    as_float64,
     cast,
     complement,
     float64,
@@ -178,7 +179,7 @@ def schedule_free(
     ) -> tuple[Any, ...]:
         with float64():
             rate = constant if value is None else hyperparameter(value)
-            t, largest, total = map(hyperparameter, (step_count, max_lr, weight_sum))
+            t, largest, total = map(as_float64, (step_count, max_lr, weight_sum))
             largest = jnp.where(rate > largest, rate, largest)
             weight = power(t, r) * power(largest, weight_lr_power)
             total = total + weight

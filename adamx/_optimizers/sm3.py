@@ -27,7 +27,7 @@ from adamx._numerics import (
     complement,
     hyperparameter,
     lerp,
-    ratio,
+    safe_divide,
     safe_sqrt,
 )
 from adamx._transforms.decay import descent
@@ -100,7 +100,7 @@ def scale_by_sm3(
         square = capped_sq(g)
         v = jnp.where(cast(w2, g) == 0, low + square, lerp(low, square, w2))
         v = at_most_max(v)
-        u = ratio(g, safe_sqrt(v + cast(eps, v)), eps)
+        u = safe_divide(g, safe_sqrt(v + cast(eps, v)))
         nu = tuple(lerp(old, u, w1) for old in nu)
         return *(nu or (u,)), *nu, *(jnp.max(v, others, initial=0) for others in axes)
 

@@ -33,7 +33,7 @@ from adamx._numerics import (
     lerp,
     one_minus_power,
     quotient,
-    ratio,
+    safe_divide,
     safe_sqrt,
     split,
     times,
@@ -137,9 +137,9 @@ def scale_by_stable_adam(
         nu = lerp(nu, capped_sq(g), w2)
         root = times(safe_sqrt(nu), root_up)
         floor = cast(eps, root)
-        surprise = unit_norm(ratio(g, jnp.maximum(root, floor), eps))
+        surprise = unit_norm(safe_divide(g, jnp.maximum(root, floor)))
         rms = times(surprise.reshape([]), max(g.size, 1) ** -0.5)
-        d = ratio(times(mu, up), root + floor, eps)
+        d = safe_divide(times(mu, up), root + floor)
         return d if inner else clipped(d, rms), mu, nu, rms
 
     def clipped(d: Array, rms: Array) -> Array:

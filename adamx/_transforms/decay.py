@@ -44,12 +44,14 @@ from adamx._masking import masked_as
 from adamx._numerics import (
     agreement,
     cast,
+    float64,
+    hyperparameter,
     increment,
     is_zero,
     product,
 )
 from adamx._rules import by_leaf
-from adamx._transforms.scale import scalar, scale_by_learning_rate, schedule_value
+from adamx._transforms.scale import narrow, scale_by_learning_rate, schedule_value
 from adamx._tree import map_leaves, zero_count
 
 
@@ -183,7 +185,8 @@ def independent_weight_decay(weight_decay: Scalar, peak_value: Scalar) -> Scalar
     who = "independent_weight_decay"
     check_in(who, "weight_decay", weight_decay, "[0, 1]")
     check_in(who, "peak_value", peak_value, "(0, inf)")
-    return scalar(weight_decay) / scalar(peak_value)
+    with float64():
+        return narrow(hyperparameter(weight_decay) / hyperparameter(peak_value))
 
 
 def corrected_weight_decay(
@@ -228,11 +231,13 @@ def corrected_weight_decay(
             f"{who}: expected learning_rate as a schedule, got {learning_rate}; at a "
             "constant one the decay is that of every optimizer."
         )
-    factor = scalar(weight_decay) / scalar(peak_value)
+    with float64():
+        factor = hyperparameter(weight_decay) / hyperparameter(peak_value)
 
     def schedule(count: Any) -> Array:
         value = schedule_value(who, learning_rate, count)
-        return value * cast(factor, value)
+        with float64():
+            return narrow(hyperparameter(value) * factor)
 
     return schedule
 

@@ -11,7 +11,15 @@ from adamx._base import (
     check_in,
     storage_dtype,
 )
-from adamx._numerics import complement, increment, lerp, one_minus_power, split, times
+from adamx._numerics import (
+    complement,
+    hyperparameter,
+    increment,
+    lerp,
+    one_minus_power,
+    split,
+    times,
+)
 from adamx._stateful import Moment, stateful
 
 
@@ -62,6 +70,7 @@ def trace(
     check_in(who, "decay", decay, "[0, 1]")
     check_flag(who, "nesterov", nesterov)
     accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
+    decay = hyperparameter(decay)
 
     def leaf(g: Array, total: Array) -> tuple[Array, Array]:
         total = g + times(total, decay)

@@ -24,7 +24,6 @@ from adamx._numerics import (
     hyperparameter,
     product,
     quotient,
-    ratio,
     safe_divide,
     safe_sqrt,
     times,
@@ -192,13 +191,13 @@ def scaled(x: Array, eps: Any, preconditioning: str) -> tuple[Array, Array | Non
     eps = hyperparameter(eps)
     if preconditioning == "frobenius":
         norm = unit_norm(x, MATRIX)
-        return ratio(x, norm + cast(eps, norm), eps), None
+        return safe_divide(x, norm + cast(eps, norm)), None
     largest = jnp.max(jnp.abs(x), MATRIX, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
     y = quotient(x, largest)
     if preconditioning == "spectral":
         norm = jnp.linalg.svd(y, compute_uv=False)[..., :1, None] * largest
-        return ratio(x, norm + cast(eps, norm), eps), None
+        return safe_divide(x, norm + cast(eps, norm)), None
     gram = matmul(y, adjoint(y), None)
     if preconditioning == "aol":
         size = safe_sqrt(jnp.sum(jnp.abs(gram), -1, keepdims=True))

@@ -23,7 +23,7 @@ from adamx._base import (
     is_number,
     is_real_scalar,
 )
-from adamx._numerics import hyperparameter, increment, times
+from adamx._numerics import float64, hyperparameter, increment, times
 from adamx._tree import map_leaves, zero_count
 
 
@@ -125,14 +125,10 @@ def scale_by(
     factor: ScalarOrSchedule, who: str, negate: bool = False
 ) -> GradientTransformation:
     """The one way to multiply by a number or a schedule."""
-    sign = -1.0 if negate else 1.0
-    constant: Any = None if callable(factor) else scalar(factor)
+    constant: Any = None if callable(factor) else signed(factor, negate)
 
     def fixed(g: Array) -> Array:
-        return times(g, sign * constant)
-
-    def scheduled(g: Array, value: Any) -> Array:
-        return times(g, sign * value)
+        return times(g, constant)
 
     def init(params: Params) -> OptState:
         if callable(factor):
@@ -147,18 +143,23 @@ def scale_by(
         if not callable(factor):
             return map_leaves(who, fixed, updates)[0], state
         check_state(who, state, ScaleByScheduleState)
-        value = schedule_value(who, factor, state.count)
-        (updates,) = map_leaves(who, scheduled, updates, scalars=(value,))
+        value = signed(schedule_value(who, factor, state.count), negate)
+        (updates,) = map_leaves(who, times, updates, scalars=(value,))
         return updates, ScaleByScheduleState(increment(state.count))
 
     return GradientTransformation(init, update)
 
 
-def scalar(value: Scalar) -> Any:
-    """A number in float64, on the host; an array in float32, or float64 with x64 on."""
-    if is_number(value):
-        return hyperparameter(value)
-    return jnp.asarray(value).astype(jnp.result_type(float))
+def signed(factor: Scalar, negate: bool) -> Any:
+    """The factor or, where it points downhill, minus it."""
+    with float64():
+        factor = hyperparameter(factor)
+        return -factor if negate else factor
+
+
+def narrow(value: Any) -> Any:
+    """A number as it is; an array in float32, or float64 with x64 on."""
+    return value if is_number(value) else jnp.asarray(value, jnp.result_type(float))
 
 
 def schedule_value(who: str, schedule: Schedule, count: Any) -> Array:
@@ -168,9 +169,11 @@ def schedule_value(who: str, schedule: Schedule, count: Any) -> Array:
         raise ValueError(
             f"{who}: expected a scalar from the schedule, got {describe(value)}."
         )
+    if getattr(value, "dtype", None) == jnp.float64:
+        return value
     return jnp.asarray(value).astype(jnp.result_type(float))
 
 
 def value_at(who: str, x: ScalarOrSchedule, count: Any) -> Any:
     """What a number or a schedule says at `count`."""
-    return schedule_value(who, x, count) if callable(x) else scalar(x)
+    return hyperparameter(schedule_value(who, x, count) if callable(x) else x)

@@ -12,7 +12,14 @@ from adamx._base import (
     require_params,
     stateless,
 )
-from adamx._numerics import cast, product, safe_divide, times, unit_norm
+from adamx._numerics import (
+    cast,
+    hyperparameter,
+    product,
+    safe_divide,
+    times,
+    unit_norm,
+)
 from adamx._tree import map_leaves
 
 
@@ -54,15 +61,14 @@ def scale_by_trust_ratio(
     check_in(who, "min_norm", min_norm, "[0, inf)")
     check_in(who, "trust_coefficient", trust_coefficient, "[0, inf)")
     check_in(who, "eps", eps, "[0, inf)")
+    coefficient = hyperparameter(trust_coefficient)
 
     def leaf(g: Array, p: Array) -> Array:
         size, step = (at_least(unit_norm(x), min_norm) for x in (p, g))
         # Divided before it is multiplied: the ratio of two norms might overflow.
         unit = safe_divide(g, step + cast(eps, step))
         either_is_zero = (size == 0) | (step == 0)
-        return jnp.where(
-            either_is_zero, g, product(unit, times(size, trust_coefficient))
-        )
+        return jnp.where(either_is_zero, g, product(unit, times(size, coefficient)))
 
     return by_parameters(who, leaf)
 
