@@ -129,6 +129,8 @@ def parts(c: Any, dtype: Any) -> tuple[Any, Any]:
         hi = dtype.type(c)
         lo = dtype.type(float(c) - float(hi))
         return hi, lo if lo else None
+    if c.dtype.itemsize < dtype.itemsize:
+        c = hyperparameter(c)
     if c.dtype.itemsize > dtype.itemsize:
         with float64():
             return halves(c, dtype)

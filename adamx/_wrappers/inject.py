@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -247,7 +247,8 @@ def may_be_schedule(function: Callable[..., Any], parameter: inspect.Parameter) 
     if parameter.annotation is not inspect.Parameter.empty:
         return takes_float(parameter.annotation)
     try:
-        value = jax.eval_shape(function, jax.ShapeDtypeStruct((), jnp.int32))
+        with jax.numpy_dtype_promotion("standard"):
+            value = jax.eval_shape(function, jax.ShapeDtypeStruct((), jnp.int32))
     except Exception:  # a mask, say, that wants a tree
         return False
     return getattr(value, "shape", None) == () and jnp.issubdtype(
@@ -301,29 +302,17 @@ def get_hyperparams(state: OptState) -> dict[str, Array]:
       >>> print(adamx.get_hyperparams(tx.init(jnp.zeros(1)))["learning_rate"])
       0.5
     """
-    found = list(injected_values("", state))
+    found = []
+    for path, value in jax.tree_util.tree_leaves_with_path(state):
+        keys = [jax.tree_util.keystr((key,), simple=True) for key in path]
+        if "hyperparams" in keys:
+            i = keys.index("hyperparams")
+            found.append((keys[i + 1], "/".join([*keys[:i], keys[i + 1]]), value))
     if not found:
         raise ValueError(
             "get_hyperparams: expected a state of inject_hyperparams, got none in a "
             f"{type(state).__name__}; make the optimizer by "
             "inject_hyperparams(adamw)(...)."
         )
-    times_seen = collections.Counter(name for _, name, _ in found)
-    return {
-        name if times_seen[name] == 1 else f"{path}{name}": value
-        for path, name, value in found
-    }
-
-
-def injected_values(path: str, state: OptState) -> Iterator[tuple[str, str, Array]]:
-    """The place, the name and the value of each hyperparameter in a state."""
-
-    def is_injected(x: Any) -> bool:
-        return isinstance(getattr(x, "hyperparams", None), dict)
-
-    for keys, part in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_injected):
-        if is_injected(part):
-            place = jax.tree_util.keystr(keys, simple=True, separator="/")
-            here = f"{path}{place}/" if place else path
-            yield from ((here, *item) for item in part.hyperparams.items())
-            yield from injected_values(here, part.inner_state)
+    seen = collections.Counter(name for name, _, _ in found)
+    return {name if seen[name] == 1 else path: value for name, path, value in found}
