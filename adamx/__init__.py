@@ -198,8 +198,22 @@ from adamx._wrappers.inject import inject_hyperparams as inject_hyperparams
 # steps that are left out;
 
 # averages of parameters;
+from adamx._wrappers.ema_params import EmaParamsState as EmaParamsState
+from adamx._wrappers.ema_params import ema_params as ema_params
+from adamx._wrappers.tail_average import TailAverageState as TailAverageState
+from adamx._wrappers.tail_average import tail_average as tail_average
+from adamx._wrappers.lookahead import LookaheadWithSlowState as LookaheadWithSlowState
+from adamx._wrappers.lookahead import lookahead as lookahead
 
 # a rate that follows a measure;
+from adamx._transforms.plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
+from adamx._transforms.plateau import reduce_on_plateau as reduce_on_plateau
+from adamx._transforms.progress import (
+    ScaleByTokenScheduleState as ScaleByTokenScheduleState,
+)
+from adamx._transforms.progress import (
+    scale_by_token_schedule as scale_by_token_schedule,
+)
 
 # what a step did.
 
@@ -212,7 +226,9 @@ from adamx._schedules.cycle import cosine_onecycle_schedule as cosine_onecycle_s
 from adamx._schedules.decay import exponential_decay as exponential_decay
 from adamx._schedules.join import join_schedules as join_schedules
 from adamx._schedules.cycle import linear_onecycle_schedule as linear_onecycle_schedule
+from adamx._schedules.training import inverse_sqrt_schedule as inverse_sqrt_schedule
 from adamx._schedules.decay import linear_schedule as linear_schedule
+from adamx._schedules.training import over_epochs as over_epochs
 from adamx._schedules.join import (
     piecewise_constant_schedule as piecewise_constant_schedule,
 )
@@ -227,6 +243,9 @@ from adamx._schedules.warmup import (
 )
 from adamx._schedules.warmup import (
     warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
+)
+from adamx._schedules.training import (
+    warmup_stable_decay_schedule as warmup_stable_decay_schedule,
 )
 
 # Different transformations for different parameters.

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 
 from adamx._base import OptState, Params
-from adamx._rules import is_hole
+from adamx._rules import is_box, is_hole
 
 
 def eval_params(state: OptState, params: Params) -> Params:
     """Finds the averaged parameters in a state, with which to evaluate and to export.
 
-    Wherever they are: in chains, masks, groups, wrappers of Optax. Of averages of
-    averages the outermost counts; parameters without an average stay as they are, so
-    that a loop can evaluate with whatever optimizer it has.
+    Wherever they are: in chains, masks, groups, wrappers of Optax, in Flax's `nnx`. Of
+    averages in averages the outermost counts, of those in a chain the last; parameters
+    without an average stay as they are, so that a loop can evaluate with whatever
+    optimizer it has.
 
     Args:
       state: The state after an update, of `schedule_free_adamw` for example.
@@ -46,10 +47,25 @@ def eval_params(state: OptState, params: Params) -> Params:
     def is_average(x: Any) -> bool:
         return hasattr(x, "eval_params")
 
-    for part in jax.tree.leaves(state, is_leaf=is_average):
-        if is_average(part):
-            params = part.eval_params(params)
-    return params
+    parts = jax.tree.leaves(unboxed(state), is_leaf=is_average)
+    parts = [part for part in parts if is_average(part)]
+    if not parts:
+        return params
+    # Flax's `nnx` boxes each array, those of a state otherwise than parameters.
+    averages = unboxed(params)
+    for part in parts:
+        averages = part.eval_params(averages)
+    return jax.tree.structure(params).unflatten(jax.tree.leaves(averages))
+
+
+def unboxed(tree: Any) -> Any:
+    """The tree with arrays in the place of variables that box them."""
+    return jax.tree.map(lambda x: jax.tree.leaves(x)[0], tree, is_leaf=is_box)
+
+
+def put_averages(averages: Any, params: Params) -> Params:
+    """The averages, in the dtypes of the parameters, where there are any."""
+    return put("eval_params", lambda x, p: x.astype(p.dtype), averages, params)
 
 
 def put(

@@ -176,6 +176,14 @@ def lerp(x: Array, y: Array, w: Any) -> Array:
     return jnp.where(is_small, x + product(y - x, weight), y + product(x - y, weight))
 
 
+def rounded(x: Array, dtype: Any) -> Array:
+    """x with the digits of a narrower dtype, which XLA may not give back to it."""
+    if dtype is None:
+        return x
+    info = jnp.finfo(dtype)
+    return lax.reduce_precision(x, info.nexp, info.nmant)
+
+
 def increment(count: Array) -> Array:
     """count + 1, staying at 2**31 - 1: wrapped, it would make 1 - b**count negative."""
     return lax.min(count, jnp.int32(MAX_COUNT - 1)) + 1

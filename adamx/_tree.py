@@ -17,6 +17,7 @@ from adamx._numerics import (
     complement,
     float64,
     one_minus_power,
+    rounded,
     safe_sqrt,
     split,
     times,
@@ -185,17 +186,25 @@ def apply_updates(params: Params, updates: Updates) -> Params:
       >>> adamx.apply_updates(params, {"w": jnp.full(2, -0.5)})
       {'w': Array([0.5, 0.5], dtype=bfloat16)}
     """
+    return landed("apply_updates", params, updates)
+
+
+def landed(who: str, params: Params, updates: Updates) -> Params:
+    """The parameters after an update, to the bit; errors name `who`."""
     updates = jax.tree.map(lambda u: None if is_float0(u) else u, updates)
-    rows, _ = align("apply_updates", updates, read=(params,))
+    rows, _ = align(who, updates, read=(params,))
     sums = []
     for i, (u, p) in enumerate(rows):
         if is_complex(u.dtype) and not is_complex(p.dtype):
             raise TypeError(
-                f"apply_updates: expected a complex parameter for {describe(u)}, got "
+                f"{who}: expected a complex parameter for {describe(u)}, got "
                 f"{describe(p)}{at(updates, i)}; take its real part."
             )
         inside = compute_dtypes(u.dtype, p.dtype)[1]
-        sums.append(convert(convert(p, inside) + convert(u, inside), p.dtype))
+        total = convert(p, inside) + convert(u, inside)
+        # Not to float16, of which that would lose the smallest numbers.
+        total = rounded(total, p.dtype) if p.dtype == jnp.bfloat16 else total
+        sums.append(convert(total, p.dtype))
     moves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     new = iter(sums)
     old = treedef.flatten_up_to(params)

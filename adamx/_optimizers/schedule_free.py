@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamx._align import inexact
-from adamx._average import put
+from adamx._average import put, put_averages
 from adamx._base import (
     Array,
     GradientTransformation,
@@ -76,7 +76,7 @@ class ScheduleFreeWithAverageState(NamedTuple):
 
     def eval_params(self, params: Params) -> Params:
         """Returns x, in the dtypes of the parameters."""
-        return put("eval_params", lambda x, y: x.astype(y.dtype), self.x, params)
+        return put_averages(self.x, params)
 
 
 def recovered(y: Array, z: Array, weight: Any) -> Array:

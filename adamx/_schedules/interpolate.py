@@ -31,6 +31,15 @@ def cosine(k: Array, n: Array) -> Array:
     return jnp.sin(math.pi / 2 * linear(k, n)) ** 2
 
 
+def between(start: Array, end: Array, w: Array, v: Array) -> Array:
+    """w·start + v·end for weights of which the sum is 1.
+
+    A weight of at most 1/2 cancels nothing and at either end is 0, so both are exact;
+    where there are no steps, both weights are 0, and the end it is.
+    """
+    return jnp.where(w <= v, end + (start - end) * w, start + (end - start) * v)
+
+
 # Both formulas are compiled, lest a call outside jit take twenty dispatches.
 @functools.partial(jax.jit, static_argnames="shape", inline=True)
 def interpolate(
@@ -49,9 +58,7 @@ def interpolate(
         small = -jnp.expm1(power * jnp.log1p(-jnp.minimum(v, 0.5)))
         w = jnp.where(w > 0, jnp.exp(power * jnp.log(jnp.where(w > 0, w, 1))), 0)
         v = jnp.where(v < 0.5, small, 1 - w)
-    # A weight of at most 1/2 cancels nothing and at either end is 0, so both are exact;
-    # where there are no steps, both weights are 0, and the end it is.
-    return jnp.where(w <= v, end + (start - end) * w, start + (end - start) * v)
+    return between(start, end, w, v)
 
 
 @functools.partial(jax.jit, static_argnames="staircase", inline=True)

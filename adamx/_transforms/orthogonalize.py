@@ -24,6 +24,7 @@ from adamx._numerics import (
     hyperparameter,
     product,
     quotient,
+    rounded,
     safe_divide,
     safe_sqrt,
     times,
@@ -176,14 +177,6 @@ def orthogonalize(
         even = product(gram, b) + product(matmul(gram, gram, dtype), c)
         x, gram = product(x, a) + matmul(even, x, dtype), None
     return x
-
-
-def rounded(x: Array, dtype: Any) -> Array:
-    """x with the digits of a narrower dtype, which XLA may not give back to it."""
-    if dtype is None:
-        return x
-    info = jnp.finfo(dtype)
-    return lax.reduce_precision(x, info.nexp, info.nmant)
 
 
 def scaled(x: Array, eps: Any, preconditioning: str) -> tuple[Array, Array | None]:
