@@ -257,7 +257,20 @@ from adamx._masking import masked as masked
 from adamx._masking import partition as partition
 from adamx._masking import selective_transform as selective_transform
 from adamx._rules import by_path as by_path
+from adamx._transforms.per_path import scale_by_path as scale_by_path
+from adamx._transforms.per_path import (
+    add_decayed_weights_by_path as add_decayed_weights_by_path,
+)
+from adamx._transforms.layerwise import layerwise_decay as layerwise_decay
+from adamx._transforms.mup import mup_multipliers as mup_multipliers
 
 # What is in a state.
+from adamx._fields import NamedTupleKey as NamedTupleKey
+from adamx._fields import tree_get as tree_get
+from adamx._fields import tree_get_all_with_path as tree_get_all_with_path
+from adamx._fields import tree_set as tree_set
+from adamx._surgery import grow_state as grow_state
+from adamx._surgery import reset_state as reset_state
+from adamx._surgery import tree_map_params as tree_map_params
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """Masks and labels: what a tree, a function or a rule on paths says of each leaf."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,27 +13,107 @@ from adamx._align import at_path
 from adamx._base import Params, describe
 
 
-def by_path(rule: Callable[[str], Any]) -> Callable[[Params], Any]:
-    """Makes a mask or labels from the names of parameters, wherever one is expected.
+def by_path(rule: Callable[[str], Any] | Mapping[str, Any]) -> Callable[[Params], Any]:
+    """Makes a mask, labels or numbers from the names of parameters.
+
+    For every argument that takes a function from parameters.
 
     Args:
-      rule: From a path such as "dense/kernel" to True or False, or to a label. The
-        `.value` of a Flax variable is not part of the path.
+      rule: From a path such as "dense/kernel" to True or False, to a label or to a
+        number; or a dictionary from regular expressions to such answers. Of these the
+        first that is found anywhere in the path answers, so r"" last is for all others.
+        The `.value` of a Flax variable is not part of the path.
 
     Returns:
       A function from parameters to a tree of answers like them.
 
     Raises:
-      TypeError: `rule` is not callable.
+      TypeError: `rule` is neither; a key that is no string.
+      ValueError: No regular expression, or r"" before others; when called, a parameter
+        that none of them matches, or one of them that matches no parameter, be it one
+        left out by `masked`.
 
     Example:
       >>> mask = adamx.by_path(lambda path: not path.endswith("bias"))
-      >>> mask({"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
+      >>> params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+      >>> mask(params)
       {'dense': {'bias': False, 'kernel': True}}
+      >>> adamx.by_path({r"bias$": "slow", r"": "fast"})(params)
+      {'dense': {'bias': 'slow', 'kernel': 'fast'}}
     """
+    if isinstance(rule, Mapping):
+        found = first_match("by_path", rule)
+        return lambda params: jax.tree.structure(params).unflatten(found(params))
     if not callable(rule):
-        raise TypeError(f"by_path: expected rule as a function, got {describe(rule)}.")
+        raise TypeError(
+            "by_path: expected rule as a function or a dictionary from regular "
+            f"expressions, got {describe(rule)}."
+        )
     return by_leaf(lambda names, shape: rule("/".join(names)))
+
+
+def first_match(who: str, rule: Mapping[str, Any]) -> Callable[[Params], list[Any]]:
+    """Gives the function from a tree to the answer of the first match for each leaf."""
+    patterns = [(compiled(who, pattern), answer) for pattern, answer in rule.items()]
+    have = ", ".join(map(repr, rule))
+    if not patterns:
+        raise ValueError(f"{who}: expected regular expressions, got none.")
+    if "" in [pattern.pattern for pattern, _ in patterns[:-1]]:
+        raise ValueError(
+            f"{who}: expected '' as the last regular expression, got {have}; it "
+            "matches everything."
+        )
+
+    def answers(params: Params) -> list[Any]:
+        found, used = [], set()
+        everything = places(params)
+        for _, names, leaf in everything:
+            path = "/".join(names)
+            hits = [i for i, (x, _) in enumerate(patterns) if x.search(path)]
+            used.update(hits)
+            if is_hole(leaf):
+                continue
+            if not hits:
+                raise ValueError(
+                    f"{who}: no regular expression matches {path!r}; have {have}; add "
+                    "'' last, for all others."
+                )
+            found.append(patterns[hits[0]][1])
+        # Nothing can be said of a tree without leaves, nor of what a hole of another
+        # library stands for, which may be many leaves.
+        certain = found and all(map(hides_at_most_a_leaf, everything))
+        for i, (pattern, _) in enumerate(patterns):
+            if certain and pattern.pattern and i not in used:
+                paths = ", ".join(repr("/".join(names)) for _, names, _ in everything)
+                raise ValueError(
+                    f"{who}: {pattern.pattern!r} matches no parameter; have {paths}."
+                )
+        return found
+
+    return answers
+
+
+def compiled(who: str, pattern: Any) -> re.Pattern[str]:
+    """A regular expression, checked."""
+    try:
+        found = re.compile(pattern)
+        found.search("")
+    except re.error as error:
+        raise ValueError(
+            f"{who}: expected a regular expression, got {pattern!r}: {error}."
+        ) from None
+    except TypeError:
+        raise TypeError(
+            f"{who}: expected a regular expression as a string, got {pattern!r}."
+        ) from None
+    return found
+
+
+def hides_at_most_a_leaf(place: tuple[Any, tuple[str, ...], Any]) -> bool:
+    """Whether a place is no hole of another library, which may hide a whole tree."""
+    return type(place[2]).__module__ in ("builtins", "adamx._masking") or not is_hole(
+        place[2]
+    )
 
 
 def by_leaf(

@@ -210,7 +210,8 @@ def test_wrong_values_at_construction(make, text):
         ),
         (
             lambda: adamx.by_path("bias"),
-            "by_path: expected rule as a function, got 'bias'.",
+            "by_path: expected rule as a function or a dictionary from regular "
+            "expressions, got 'bias'.",
         ),
     ],
 )

@@ -16,6 +16,7 @@ PACKAGE = Path(adamx.__file__).parent
 LAYERS = [
     ["_base", "_numerics"],
     ["_align", "_tree", "_stateful", "_chain", "_rules", "_masking", "_average"],
+    ["_fields", "_parts", "_surgery"],
     ["_transforms", "_schedules"],
     ["_wrappers"],
     ["_optimizers"],
