@@ -18,9 +18,8 @@ from adamx._base import (
     is_real_scalar,
     require_params,
 )
-from adamx._numerics import cast, is_zero, product, times
+from adamx._numerics import cast, hyperparameter, is_zero, product, times
 from adamx._rules import rule_for
-from adamx._transforms.scale import scalar
 from adamx._tree import map_leaves
 
 
@@ -148,7 +147,7 @@ def plans_by(
                 f"{who}: expected {name} as numbers or scalar arrays, got "
                 f"{describe(value)}{where}."
             )
-        return scalar(value)
+        return hyperparameter(value)
 
     numbers = rule_for(who, name, rule, check)
 

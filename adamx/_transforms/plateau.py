@@ -20,7 +20,7 @@ from adamx._base import (
     is_number,
     is_real_scalar,
 )
-from adamx._numerics import float64, hyperparameter, increment, times
+from adamx._numerics import as_float64, float64, hyperparameter, increment, times
 from adamx._schedules.interpolate import Steps, whole
 from adamx._tree import map_leaves, scalar_dtype, zero_count
 
@@ -118,7 +118,7 @@ def reduce_on_plateau(
         return ReduceLROnPlateauState(jnp.ones([], dtype), best, *zeros)
 
     def is_better(value: Array, best: Array) -> Array:
-        value, best = hyperparameter(value), hyperparameter(best)
+        value, best = as_float64(value), as_float64(best)
         # No part of the infinity at which it starts.
         margin = jnp.where(jnp.isfinite(best), rtol * jnp.abs(best) + atol, 0.0)
         return sign * (best - value) > margin
@@ -129,7 +129,7 @@ def reduce_on_plateau(
         cooling = state.cooldown_count > 0
         bad = jnp.where(better | cooling, 0, increment(state.plateau_count))
         reduce = bad > patience
-        smaller = jnp.maximum(factor * hyperparameter(state.scale), min_scale)
+        smaller = jnp.maximum(factor * as_float64(state.scale), min_scale)
         scale = jnp.where(reduce, smaller.astype(state.scale.dtype), state.scale)
         waits = jnp.maximum(state.cooldown_count - 1, 0)
         return ReduceLROnPlateauState(
@@ -144,9 +144,9 @@ def reduce_on_plateau(
     @jax.jit
     def observed(state: ReduceLROnPlateauState, value: Array) -> ReduceLROnPlateauState:
         with float64():
-            before, mean = map(hyperparameter, (state.count, state.avg_value))
+            before, mean = map(as_float64, (state.count, state.avg_value))
             # A sum, which infinity survives.
-            mean = (before * mean + hyperparameter(value)) / (before + 1.0)
+            mean = (before * mean + as_float64(value)) / (before + 1.0)
             mean = mean.astype(state.avg_value.dtype)
             new = state._replace(count=state.count + 1, avg_value=mean)
             new = where(new.count >= size, tested(new), new)

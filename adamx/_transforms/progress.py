@@ -19,7 +19,7 @@ from adamx._base import (
 )
 from adamx._numerics import MAX_COUNT, times
 from adamx._schedules.interpolate import Steps, whole
-from adamx._transforms.scale import schedule_value
+from adamx._transforms.scale import schedule_value, signed
 from adamx._tree import map_leaves, zero_count
 
 
@@ -86,7 +86,6 @@ def scale_by_token_schedule(
             f"{argument!r}."
         )
     check_flag(who, "flip_sign", flip_sign)
-    sign = -1.0 if flip_sign else 1.0
 
     def init(params: Params) -> ScaleByTokenScheduleState:
         del params
@@ -106,9 +105,6 @@ def scale_by_token_schedule(
         count = state.count + lax.min(count, MAX_COUNT - state.count)
         return ScaleByTokenScheduleState(count, remainder)
 
-    def leaf(g: Array, value: Array) -> Array:
-        return times(g, sign * value)
-
     def update(
         updates: Updates,
         state: ScaleByTokenScheduleState,
@@ -124,8 +120,8 @@ def scale_by_token_schedule(
                 f"params, {argument}=n)."
             )
         tokens = jnp.asarray(whole(who, argument, tokens, "[0, inf)"), jnp.int32)
-        value = schedule_value(who, step_size_fn, state.count)
-        (updates,) = map_leaves(who, leaf, updates, scalars=(value,))
+        value = signed(schedule_value(who, step_size_fn, state.count), flip_sign)
+        (updates,) = map_leaves(who, times, updates, scalars=(value,))
         return updates, seen(state, tokens)
 
     return GradientTransformation(init, update)
