@@ -81,21 +81,28 @@ POWERS = np.array([float(f"1e{k}") for k in range(60)])
 def decimal(x: Array) -> tuple[Array, Array]:
     """The shortest decimal that rounds to x, a scalar, and 1 minus it, f64[]."""
     with float64():
-        size = jnp.abs(as_float64(x))
-        first = jnp.floor(jnp.log10(jnp.where(size > 0, size, 1))).astype(jnp.int32)
-        places = jnp.arange(DIGITS, dtype=jnp.int32) - first
-        powers = jnp.asarray(POWERS, jnp.float64)
-        up, down = powers[jnp.maximum(places, 0)], powers[jnp.maximum(-places, 0)]
-        # Whole numbers below 2^53, so that what is made of them is rounded once.
-        digits = jnp.round(size * up / down)
-        candidates = digits / up * down
-        fits = candidates.astype(x.dtype) == jnp.abs(x)
-        shortest = lax.argmax(fits, 0, jnp.int32)
-        sign = jnp.where(x < 0, -1.0, 1.0)
-        value = jnp.where(fits.any(), candidates[shortest], size) * sign
-        up, digits = up[shortest], digits[shortest] * sign
-        whole = fits.any() & (down[shortest] == 1) & (up < 1e16)
-        return value, jnp.where(whole, (up - digits) / up, 1 - value)
+        wide = as_float64(x)
+        ordinary = (x != 0) & jnp.isfinite(x)
+        # A branch, lest XLA compute all of it again in the kernel of every leaf.
+        return lax.cond(ordinary, shortest, lambda x, wide: (wide, 1 - wide), x, wide)
+
+
+def shortest(x: Array, wide: Array) -> tuple[Array, Array]:
+    """As `decimal`, of a number that is neither 0 nor infinite."""
+    size = jnp.abs(wide)
+    places = jnp.arange(DIGITS, dtype=jnp.int32)
+    places = places - jnp.floor(jnp.log10(size)).astype(jnp.int32)
+    powers = jnp.asarray(POWERS, jnp.float64)
+    up, down = powers[jnp.maximum(places, 0)], powers[jnp.maximum(-places, 0)]
+    # Whole numbers below 2^53, so that what is made of them is rounded once.
+    digits = jnp.round(size * up / down)
+    candidates = digits / up * down
+    fits = candidates.astype(x.dtype) == jnp.abs(x)
+    i = lax.argmax(fits, 0, jnp.int32)
+    sign = jnp.where(x < 0, -1.0, 1.0)
+    value = jnp.where(fits.any(), candidates[i], size) * sign
+    whole = fits.any() & (down[i] == 1) & (up[i] < 1e16)
+    return value, jnp.where(whole, (up[i] - sign * digits[i]) / up[i], 1 - value)
 
 
 def one_minus_power(w: Any, count: Array) -> Array:
