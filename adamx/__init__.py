@@ -194,6 +194,11 @@ from adamx._wrappers.inject import get_hyperparams as get_hyperparams
 from adamx._wrappers.inject import inject_hyperparams as inject_hyperparams
 
 # gradients of several batches in one step;
+from adamx._wrappers.accumulate import MultiSteps as MultiSteps
+from adamx._wrappers.window import MultiStepsState as MultiStepsState
+from adamx._wrappers.window import WeightedMultiStepsState as WeightedMultiStepsState
+from adamx._wrappers.accumulate import skip_large_updates as skip_large_updates
+from adamx._wrappers.accumulate import skip_not_finite as skip_not_finite
 
 # steps that are left out;
 

@@ -105,6 +105,7 @@ def test_complex_parameters_without_a_meaning_are_an_error(case):
         case.tx.update(params, case.tx.init(params), params)
 
 
+STEPS = {"step_count", "mini_step", "gradient_step"}  # counters beside COUNTS
 STATEFUL = [c for c in CASES if c.first_state - COUNTS - {"found_nan"} and not c.stored]
 
 
@@ -113,7 +114,7 @@ def test_moments_of_narrow_parameters_are_float32(case):
     for dtype in ("bfloat16", "float16", "float32"):
         shapes = jax.eval_shape(case.tx.init, make_params(dtype, SHAPES))
         for name, tree in fields(shapes).items():
-            counts = name in COUNTS or name == "step_count"
+            counts = name in COUNTS or name in STEPS
             for x in jax.tree.leaves(tree) if name != "ns_coeffs" else ():
                 assert x.dtype == (jnp.int32 if counts else jnp.float32)
 
