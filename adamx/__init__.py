@@ -191,6 +191,13 @@ from adamx._wrappers.grokfast import grokfast as grokfast
 # gradients of several batches in one step;
 
 # steps that are left out;
+from adamx._wrappers.finite import ApplyIfFiniteState as ApplyIfFiniteState
+from adamx._wrappers.finite import apply_if_finite as apply_if_finite
+from adamx._wrappers.loss_scale import LossScaleState as LossScaleState
+from adamx._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
+from adamx._wrappers.loss_scale import loss_scale as loss_scale
+from adamx._wrappers.spikes import SkipSpikesState as SkipSpikesState
+from adamx._wrappers.spikes import skip_spikes as skip_spikes
 
 # averages of parameters;
 
