@@ -201,6 +201,13 @@ from adamx._wrappers.accumulate import skip_large_updates as skip_large_updates
 from adamx._wrappers.accumulate import skip_not_finite as skip_not_finite
 
 # steps that are left out;
+from adamx._wrappers.finite import ApplyIfFiniteState as ApplyIfFiniteState
+from adamx._wrappers.finite import apply_if_finite as apply_if_finite
+from adamx._wrappers.loss_scale import LossScaleState as LossScaleState
+from adamx._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
+from adamx._wrappers.loss_scale import loss_scale as loss_scale
+from adamx._wrappers.spikes import SkipSpikesState as SkipSpikesState
+from adamx._wrappers.spikes import skip_spikes as skip_spikes
 
 # averages of parameters;
 from adamx._wrappers.ema_params import EmaParamsState as EmaParamsState

@@ -212,13 +212,18 @@ def measure(case, results, step, params, grads, count=0):
     return rows
 
 
+def is_exact(dtype):
+    """Whether a dtype, of a flag or a counter, has no rounding errors."""
+    return not jnp.issubdtype(dtype, jnp.inexact)
+
+
 def summary(got, want, scale):
     """The dtype of a tree, and the mean and the largest error over its arrays."""
     dtypes = dtypes_of(got)
     error = []
     for x, y, s, dtype in zip(leaves_of(got), want, scale, dtypes, strict=True):
         wrong = np.where(x == y, 0, np.inf)
-        error.append(np.ravel(wrong if dtype == jnp.bool_ else errors(x, y, s, dtype)))
+        error.append(np.ravel(wrong if is_exact(dtype) else errors(x, y, s, dtype)))
     error = np.concatenate(error)
     error = np.where(np.isnan(error), np.inf, error)
     return dtypes[0], float(np.mean(error)), float(np.max(error))
@@ -226,7 +231,7 @@ def summary(got, want, scale):
 
 def limits(case, name, dtype, grads_dtype):
     """The mean and the largest error that are allowed in a part of the results."""
-    if dtype == jnp.bool_:
+    if is_exact(dtype):
         return 0.0, 0.0
     mean, worst = case.mean_ulps, case.max_ulps
     if jnp.finfo(dtype).bits == 64:  # in which the oracle rounds, too

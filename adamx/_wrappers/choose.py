@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from adamx._align import inexact
-from adamx._base import Array
+from adamx._base import (
+    Array,
+    GradientTransformation,
+    OptState,
+    Params,
+    Updates,
+    is_float0,
+    set_to_zero,
+)
 
 
 def all_finite(tree: Any) -> Array:
@@ -23,4 +31,28 @@ def choose(condition: Array, new: Any, old: Any) -> Any:
     A select, not a `lax.cond`: it fuses with the kernel that makes `new`, where the
     branches of a cond would have to write every array to memory.
     """
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), new, old)
+
+    def leaf(x: Any, y: Any) -> Any:
+        return x if is_float0(x) else jnp.where(condition, x, y)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def update_if(
+    condition: Array,
+    inner: GradientTransformation,
+    updates: Updates,
+    state: OptState,
+    params: Params | None,
+    extra_args: dict[str, Any],
+) -> tuple[Updates, OptState]:
+    """The update of `inner` where `condition` holds, else zeros and the state as it is.
+
+    Of a step that is left out `inner` sees zeros: a NaN in what is not chosen would
+    still be one in the derivatives.
+    """
+    zeros, _ = set_to_zero().update(updates, ())
+    new, new_state = inner.update(
+        choose(condition, updates, zeros), state, params, **extra_args
+    )
+    return choose(condition, new, zeros), choose(condition, new_state, state)
