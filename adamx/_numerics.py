@@ -224,9 +224,9 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def safe_divide(x: Array, y: Array) -> Array:
-    """x / y for a real y >= 0, and 0 where y is 0."""
-    positive = y > 0
-    return jnp.where(positive, quotient(x, jnp.where(positive, y, 1)), 0)
+    """x / y for a real y >= 0, and 0 where y is 0; a NaN stays one."""
+    zero = y == 0
+    return jnp.where(zero, 0, quotient(x, jnp.where(zero, 1, y)))
 
 
 def quotient(x: Array, y: Array) -> Array:

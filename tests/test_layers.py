@@ -15,7 +15,17 @@ PACKAGE = Path(adamx.__file__).parent
 # where there is no cycle.
 LAYERS = [
     ["_base", "_numerics"],
-    ["_align", "_tree", "_stateful", "_chain", "_rules", "_masking", "_average"],
+    [
+        "_align",
+        "_tree",
+        "_stateful",
+        "_chain",
+        "_rules",
+        "_masking",
+        "_average",
+        "_choose",
+        "_compiled",
+    ],
     ["_fields", "_parts", "_surgery"],
     ["_transforms", "_schedules"],
     ["_wrappers"],

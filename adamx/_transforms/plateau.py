@@ -20,6 +20,7 @@ from adamx._base import (
     is_number,
     is_real_scalar,
 )
+from adamx._choose import choose
 from adamx._numerics import as_float64, float64, hyperparameter, increment, times
 from adamx._schedules.interpolate import Steps, whole
 from adamx._tree import map_leaves, scalar_dtype, zero_count
@@ -149,8 +150,8 @@ def reduce_on_plateau(
             mean = (before * mean + as_float64(value)) / (before + 1.0)
             mean = mean.astype(state.avg_value.dtype)
             new = state._replace(count=state.count + 1, avg_value=mean)
-            new = where(new.count >= size, tested(new), new)
-            return where(jnp.isnan(mean), state, new)
+            new = choose(new.count >= size, tested(new), new)
+            return choose(jnp.isnan(mean), state, new)
 
     def leaf(g: Array, scale: Array) -> Array:
         return times(g, scale)
@@ -170,11 +171,6 @@ def reduce_on_plateau(
         return updates, state
 
     return GradientTransformation(init, update)
-
-
-def where(condition: Array, new: Any, old: Any) -> Any:
-    """The state `new` where the condition holds, else `old`."""
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), new, old)
 
 
 def checked(who: str, value: Any) -> Any:

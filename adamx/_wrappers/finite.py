@@ -13,10 +13,10 @@ from adamx._base import (
     check_state,
 )
 from adamx._chain import as_transformation
+from adamx._choose import all_finite, update_if
 from adamx._numerics import increment
 from adamx._schedules.interpolate import Steps, whole
 from adamx._tree import zero_count
-from adamx._wrappers.choose import all_finite, update_if
 
 
 class ApplyIfFiniteState(NamedTuple):
@@ -55,9 +55,8 @@ def apply_if_finite(
       ValueError: A limit that is no whole number ≥ 0.
       TypeError: `inner` is no transformation; no number, integer array or None.
 
-    Differs from Optax: the limit may be None. The choice is a select, which fuses with
-      the arithmetic, where Optax's `lax.cond` does not. The gradient of an integer is
-      finite.
+    Differs from Optax: the limit may be None; the gradient of an integer is finite;
+      derivatives of a step that is left out are zeros, not NaN.
 
     Example:
       >>> tx = adamx.apply_if_finite(adamx.sgd(0.5), max_consecutive_errors=5)

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamx._align import inexact
 from adamx._base import (
     Array,
     GradientTransformation,
@@ -27,8 +26,10 @@ from adamx._base import (
     storage_dtype,
 )
 from adamx._chain import as_transformation
+from adamx._choose import in_dtypes_of
+from adamx._compiled import compiled
 from adamx._numerics import increment
-from adamx._tree import convert, zero_count
+from adamx._tree import zero_count
 
 
 class InjectStatefulHyperparamsState(NamedTuple):
@@ -152,8 +153,7 @@ def injected(
         now = inspect.BoundArguments(bound.signature, bound.arguments | hyperparams)
         return as_transformation(who, made, inner_factory(*now.args, **now.kwargs))
 
-    # Outside of a jit, too, what the factory makes anew is compiled once.
-    @jax.jit
+    @compiled
     def step(
         hyperparams: dict[str, Array],
         updates: Updates,
@@ -201,11 +201,9 @@ def injected(
             name: value_of(name, x, "in the state")
             for name, x in state.hyperparams.items()
         } | scheduled(counts)
-        arguments = values, updates, state.inner_state, params, extra_args
-        plain = all(map(is_array, jax.tree.leaves((updates, params, extra_args))))
-        new = (step if plain else step.__wrapped__)(*arguments)
+        new = step(values, updates, state.inner_state, params, extra_args)
         # Another library's may promote what meets a float32.
-        new, inner_state = in_dtypes(new, (updates, state.inner_state))
+        new, inner_state = in_dtypes_of((updates, state.inner_state), new)
         counts = {n: WrappedScheduleState(increment(c)) for n, c in counts.items()}
         return new, InjectStatefulHyperparamsState(
             increment(state.count), values, counts, inner_state
@@ -263,21 +261,6 @@ def takes_float(annotation: Any) -> bool:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return any(map(takes_float, typing.get_args(annotation)))
     return annotation is float
-
-
-def is_array(x: Any) -> bool:
-    """Whether x is an array or a number, which a compiled function takes."""
-    return is_number(x) or isinstance(x, jax.Array | np.ndarray | np.generic)
-
-
-def in_dtypes(new: Any, old: Any) -> Any:
-    """The tree `new` in the floating dtypes of `old`."""
-
-    def leaf(x: Any, y: Any) -> Any:
-        both = inexact(x) is not None and inexact(y) is not None
-        return convert(x, jnp.result_type(y)) if both else x
-
-    return jax.tree.map(leaf, new, old)
 
 
 def get_hyperparams(state: OptState) -> dict[str, Array]:

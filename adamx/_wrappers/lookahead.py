@@ -18,10 +18,10 @@ from adamx._base import (
     require_params,
 )
 from adamx._chain import as_transformation
+from adamx._choose import choose
 from adamx._numerics import hyperparameter, lerp
 from adamx._schedules.interpolate import Steps, whole
 from adamx._tree import copy_of, landed, map_leaves, zero_count
-from adamx._wrappers.choose import choose
 
 
 class LookaheadWithSlowState(NamedTuple):

@@ -17,11 +17,11 @@ from adamx._base import (
     is_number,
 )
 from adamx._chain import as_transformation
+from adamx._choose import all_finite, update_if
 from adamx._numerics import cast, increment, quotient
 from adamx._schedules.interpolate import Steps, whole
 from adamx._transforms.wide import rounded_once
 from adamx._tree import map_leaves, zero_count
-from adamx._wrappers.choose import all_finite, update_if
 
 
 class LossScaleState(NamedTuple):

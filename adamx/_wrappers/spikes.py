@@ -21,9 +21,9 @@ from adamx._base import (
     is_real_scalar,
 )
 from adamx._chain import as_transformation
+from adamx._choose import update_if
 from adamx._numerics import float64, hyperparameter, increment
 from adamx._tree import global_norm, scalar_dtype, zero_count
-from adamx._wrappers.choose import update_if
 
 
 class SkipSpikesState(NamedTuple):

@@ -1,7 +1,8 @@
 """A window of gradients: what is kept of them, and what happens at its end."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,10 @@ from adamx._base import (
     check_in,
     check_state,
     describe,
-    is_number,
 )
-from adamx._numerics import cast, float64, hyperparameter, increment, lerp, product
+from adamx._choose import choose, in_dtypes_of
+from adamx._compiled import compiled
+from adamx._numerics import as_float64, cast, float64, increment, lerp, product
 from adamx._transforms.scale import value_at
 from adamx._tree import (
     compute_dtypes,
@@ -32,7 +34,6 @@ from adamx._tree import (
     zero_count,
     zeros_like,
 )
-from adamx._wrappers.choose import choose
 
 SkipFn = Callable[[Updates, Array, Params | None], tuple[Array, Any]]
 
@@ -69,7 +70,6 @@ class Window:
     should_skip: Any  # a SkipFn, or None
     dtype: Any
     weighted: bool
-    compiled: dict[str, Any] = field(default_factory=dict)  # methods, once called
 
     @property
     def kind(self) -> Any:
@@ -104,8 +104,7 @@ class Window:
         weight = 1.0
         if self.weighted:
             weight, extra_args = self.split_off_weight(extra_args)
-        args = updates, weight, state, params, extra_args
-        return self.call("add_and_close", *args)
+        return self.add_and_close(updates, weight, state, params, extra_args)
 
     def flush(
         self, state: OptState, params: Params = None, **extra_args: Any
@@ -113,31 +112,28 @@ class Window:
         """Ends a window that has begun; gives the updates, else 0."""
         check_state(self.who, state, self.kind)
         like = state.acc_grads if params is None else params
-        return self.call("close", like, state.mini_step > 0, state, params, extra_args)
+        return self.end(like, state.mini_step > 0, state, params, extra_args)
 
-    def call(self, name: str, *args: Any) -> tuple[Updates, OptState]:
-        """Calls a method, as one program compiled once if the arguments are arrays.
-
-        Outside of a jit, `lax.cond` would be traced and compiled at every call.
-        """
-        for x in jax.tree.leaves(args):
-            if not (isinstance(x, jax.Array | np.ndarray) or is_number(x)):
-                return getattr(self, name)(*args)
-        if name not in self.compiled:
-            self.compiled[name] = jax.jit(getattr(self, name))
-        return self.compiled[name](*args)
-
-    def add_and_close(
-        self,
-        updates: Updates,
-        weight: Scalar,
-        state: OptState,
-        params: Params,
-        extra_args: dict[str, Any],
-    ) -> tuple[Updates, OptState]:
+    @functools.cached_property
+    def add_and_close(self) -> Callable[..., tuple[Updates, OptState]]:
         """Takes in a gradient, and ends the window if it is full with it."""
-        full, state = self.add(updates, weight, state, params)
-        return self.close(updates, full, state, params, extra_args)
+
+        def run(
+            updates: Updates,
+            weight: Scalar,
+            state: OptState,
+            params: Params,
+            extra_args: dict[str, Any],
+        ) -> tuple[Updates, OptState]:
+            full, state = self.add(updates, weight, state, params)
+            return self.close(updates, full, state, params, extra_args)
+
+        return compiled(run)
+
+    @functools.cached_property
+    def end(self) -> Callable[..., tuple[Updates, OptState]]:
+        """The method `close`."""
+        return compiled(self.close)
 
     def add(
         self, updates: Updates, weight: Scalar, state: OptState, params: Params
@@ -157,8 +153,9 @@ class Window:
             scalars=tuple(scalars),
         )
         mini_step = jnp.where(skip, state.mini_step, increment(state.mini_step))
-        k = jnp.asarray(value_at(self.who, self.every_k, state.gradient_step))
-        full = ~skip & (mini_step.astype(k.dtype) >= k)
+        k = value_at(self.who, self.every_k, state.gradient_step)
+        with float64():
+            full = ~skip & (as_float64(mini_step) >= k)
         state = self.kind(
             mini_step,
             state.gradient_step,
@@ -241,7 +238,7 @@ def weigh(before: Array, weight: Any, skip: Array) -> tuple[Any, ...]:
     A gradient that is skipped has weight 0.
     """
     with float64():
-        weight = jnp.where(skip, 0.0, hyperparameter(weight))
+        weight = jnp.where(skip, 0.0, as_float64(weight))
         total = before.astype(jnp.float64) + weight
         share = jnp.where(weight == 0, 0.0, weight / jnp.where(total == 0, 1.0, total))
         return total.astype(before.dtype), weight, share
@@ -262,11 +259,6 @@ def with_sum(g: Array, total: Array, weight: Any, share: Any) -> tuple[Array, Ar
     del share
     weight = cast(weight, total)
     return g, jnp.where(weight == 0, total, total + product(g, weight))
-
-
-def in_dtypes_of(like: Any, tree: Any) -> Any:
-    """The tree with its arrays in the dtypes of another."""
-    return jax.tree.map(lambda x, y: convert(y, jnp.result_type(x)), like, tree)
 
 
 def varying_alike(
