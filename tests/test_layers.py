@@ -17,7 +17,7 @@ LAYERS = [
     ["_base", "_numerics"],
     ["_align", "_tree", "_stateful", "_chain", "_rules", "_masking", "_average"],
     ["_transforms", "_schedules"],
-    ["_wrappers"],
+    ["_wrappers", "_diagnostics"],
     ["_optimizers"],
     ["__init__"],
     ["lab", "__main__"],
