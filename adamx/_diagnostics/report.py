@@ -22,7 +22,8 @@ def get_metrics(state: OptState) -> dict[str, dict[str, Array]]:
       state: The state after an update.
 
     Returns:
-      Dictionary: group -> dictionary: name -> f32[], as in `record`.
+      Dictionary: group -> dictionary: name -> f32[], or f64[] where a parameter is
+      float64; the names are those of `record`.
 
     Raises:
       ValueError: A state without metrics, or with those of several transformations.
@@ -70,7 +71,7 @@ def summary(state: OptState, params: Params | None = None) -> str:
       ValueError: As in `get_metrics`, for several records.
 
     Example:
-      >>> params = jnp.zeros((2, 3))
+      >>> params = jnp.zeros((2, 3), jnp.float32)
       >>> print(adamx.summary(adamx.scale_by_adam().init(params), params))
       field    dtype  entries  bytes  per parameter
       count    int32        1      4           0.67
