@@ -146,7 +146,9 @@ def record(
         inner_state = inner.init(params)
         dtype = scalar_dtype(params)
         shapes = jax.eval_shape(
-            lambda state: measure(params, params, params, state, dtype), inner_state
+            lambda p, inner_state: measure(p, p, p, inner_state, dtype),
+            params,
+            inner_state,
         )
         metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return RecordState(zero_count(), metrics, inner_state)
