@@ -228,6 +228,10 @@ from adamx._transforms.progress import (
 )
 
 # what a step did.
+from adamx._diagnostics.record import RecordState as RecordState
+from adamx._diagnostics.record import record as record
+from adamx._diagnostics.report import get_metrics as get_metrics
+from adamx._diagnostics.report import summary as summary
 
 # Schedules.
 from adamx._schedules.ademamix import ademamix_alpha_schedule as ademamix_alpha_schedule

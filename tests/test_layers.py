@@ -28,7 +28,7 @@ LAYERS = [
     ],
     ["_fields", "_parts", "_surgery"],
     ["_transforms", "_schedules"],
-    ["_wrappers"],
+    ["_wrappers", "_diagnostics"],
     ["_optimizers"],
     ["__init__"],
     ["lab", "__main__"],

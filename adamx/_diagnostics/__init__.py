@@ -1,0 +1,1 @@
+"""What a step did, and what a state holds."""
