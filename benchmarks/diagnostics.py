@@ -33,7 +33,7 @@ LIMITS = {
     "every step": 10.0,  # with every=1
     "not measured": 1.05,
     "100 steps": 1.1,  # of which one is measured
-    "temporary, every=1": 1.1,  # the updates; bytes over those of the parameters
+    "temporary, every=1": 0.1,  # bytes over those of the parameters
     "temporary, every=100": 0.1,
 }
 ADAMW = adamx.adamw(1e-3, weight_decay=0.1)

@@ -97,7 +97,11 @@ def test_metrics_are_those_of_numpy_and_nothing_else_changes(name):
         want, inner_state = walk(inner)
         tx = adamx.record(inner, groups=LABELS, max_norm=5.0, every=every)
         updates, state = walk(tx)
-    chex.assert_trees_all_equal((updates, state.inner_state), (want, inner_state))
+    got, want_all = (updates, state.inner_state), (want, inner_state)
+    if name == "optax":  # of which XLA contracts a product otherwise
+        chex.assert_trees_all_close(got, want_all, rtol=5e-7)
+    else:
+        chex.assert_trees_all_equal(got, want_all)
     metrics = adamx.get_metrics(state)
     assert set(metrics) == {"all", "body", "head"}
     found = moments(inner_state)
@@ -288,7 +292,7 @@ def test_extra_arguments_reach_the_inner_transformation(every):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_donated_arrays_are_updated_in_place(every):
-    """Without a copy; measuring every step keeps the updates, and nothing else."""
+    """Without a copy, and without the updates in memory."""
     tx = adamx.record(adamx.adamw(0.1), every=every)
 
     def step(params, state, grads):
@@ -301,7 +305,7 @@ def test_donated_arrays_are_updated_in_place(every):
     plan = compiled.compile().memory_analysis()
     size = 4 * 3 * 512**2
     assert plan.alias_size_in_bytes >= 3 * size
-    assert plan.temp_size_in_bytes < (1.1 if every == 1 else 0.1) * size
+    assert plan.temp_size_in_bytes < 0.1 * size
 
 
 def test_an_integer_is_in_no_norm():
@@ -309,7 +313,7 @@ def test_an_integer_is_in_no_norm():
     params = {"w": jnp.array([3.0, 4.0]), "n": jnp.array(7)}
     grads = params | {"n": np.zeros((), jax.dtypes.float0)}
     u, state = tx.update(grads, tx.init(params), params)
-    assert u["n"] is grads["n"]
+    assert u["n"].dtype == jax.dtypes.float0
     assert float(state.metrics["all"]["param_norm"]) == 5
 
 

@@ -22,8 +22,18 @@ from adamx._base import (
     require_params,
 )
 from adamx._chain import as_transformation
-from adamx._diagnostics.metrics import ALL, metrics_of, moments
-from adamx._numerics import complement, hyperparameter, increment
+from adamx._choose import choose
+from adamx._compiled import compiled
+from adamx._diagnostics.metrics import (
+    ALL,
+    Moment,
+    Sums,
+    leaf_sums,
+    members_of,
+    metrics_of,
+    moments,
+)
+from adamx._numerics import complement, float64, hyperparameter, increment
 from adamx._rules import rule_for
 from adamx._tree import scalar_dtype, zero_count
 
@@ -59,14 +69,13 @@ def record(
     of 1 is straight downhill; where small_nu is near 1, eps is the denominator, and
     Adam is plain momentum; a signal_to_noise near 0 means that gradients cancel.
     `get_metrics(state)` finds the metrics, `summary(state)` prints them. Updates and
-    the inner state are those of `inner`; compiled with every > 1, up to how XLA
-    contracts a product and a sum.
+    the inner state are those of `inner`; compiled, up to how XLA contracts a product
+    and a sum.
 
-    Measuring takes one more pass over g, u, p and the moments, in which XLA fuses
-    nothing with the step. On a CPU, where a sum is slower than a product, that is as
-    long as five steps of AdamW on GPT-2's 124 million parameters, and u has to be
-    written, as large as p. With every > 1, u is computed once more instead, which needs
-    no memory, and the steps in between cost next to nothing: every=100 adds about 8 %.
+    Measuring takes one more pass over g, p and the state, in which the update is made
+    once more and summed, so that no array is written. XLA's CPU backend neither fuses
+    sums with the step nor vectorizes several at once: a measured step takes as long as
+    six of AdamW on GPT-2's 124 million parameters, and every=100 adds 5 %.
 
     Args:
       inner: The transformation, as a rule the whole chain.
@@ -116,67 +125,89 @@ def record(
     labels_of = None if groups is None else rule_for(who, "groups", groups, as_name)
     constants = hyperparameter(eps), complement(b1), complement(b2)
 
-    def measure(
-        grads: Updates, updates: Updates, params: Params, state: OptState, dtype: Any
-    ) -> Any:
-        leaves, treedef = jax.tree.flatten(grads)
-        columns = [counterparts(who, grads, x, "params") for x in (updates, params)]
-        steps = [tuple(map(inexact, row)) for row in zip(leaves, *columns, strict=True)]
-        # Nobody wants a derivative of these sums, which JAX does not have either.
-        steps, state = lax.stop_gradient((steps, state))
-        # The gradient of an integer is in no norm.
-        kept = [i for i, step in enumerate(steps) if all(x is not None for x in step)]
+    def leaves_of(grads: Updates, *trees: Any) -> tuple[list[Any], list[str]]:
+        """The leaves of some trees side by side, and the group of each."""
+        leaves, _ = jax.tree.flatten(grads)
+        columns = [counterparts(who, grads, x, "params") for x in trees]
+        rows = [tuple(map(inexact, row)) for row in zip(leaves, *columns, strict=True)]
+        labels = labels_of(grads) if labels_of else [ALL] * len(rows)
+        # Nobody wants a derivative of sums over them. An integer is in no norm.
+        rows = lax.stop_gradient(rows)
+        kept = [i for i, row in enumerate(rows) if all(x is not None for x in row)]
         for i in kept:
-            g, p = steps[i][0], steps[i][2]
+            g, p = rows[i][0], rows[i][-1]
             if g.shape != p.shape:
                 raise mismatch(who, "params", at(grads, i), describe(g), describe(p))
-        members = {ALL: list(range(len(kept)))}
-        if labels_of:
-            labels = labels_of(grads)
-            for name in sorted(set(labels)):
-                members[name] = [k for k, i in enumerate(kept) if labels[i] == name]
-        found = [
-            [column[i] for i in kept]
-            for column in moments(state, treedef, *constants)
-            if column
-        ]
-        return metrics_of(members, [steps[i] for i in kept], found, max_norm, dtype)
+        return [(i, *rows[i]) for i in kept], [labels[i] for i in kept]
+
+    def beside_of(grads: Updates, state: OptState) -> list[list[Moment]]:
+        """The second moments beside each leaf."""
+        columns = list(moments(state, jax.tree.structure(grads), *constants))
+        size = len(jax.tree.leaves(grads))
+        rows = ([column[i] for column in columns if column] for i in range(size))
+        return [[m for m in row if m is not None] for row in rows]
+
+    def sums_of(
+        grads: Updates, updates: Updates, params: Params, state: OptState
+    ) -> list[Sums]:
+        """The sums of each leaf."""
+        beside = beside_of(grads, state)
+        rows, _ = leaves_of(grads, updates, params)
+        return [leaf_sums(g, u, p, beside[i]) for i, g, u, p in rows]
+
+    def combined(
+        sums: list[Sums], grads: Updates, params: Params, state: OptState, dtype: Any
+    ) -> Any:
+        """The metrics; of the state the shapes count."""
+        rows, labels = leaves_of(grads, params)
+        beside = beside_of(grads, state)
+        beside = [beside[i] for i, *_ in rows]
+        return metrics_of(members_of(labels), sums, beside, max_norm, dtype)
 
     def init(params: Params) -> RecordState:
         inner_state = inner.init(params)
         dtype = scalar_dtype(params)
-        shapes = jax.eval_shape(
-            lambda p, inner_state: measure(p, p, p, inner_state, dtype),
-            params,
-            inner_state,
-        )
-        metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return RecordState(zero_count(), metrics, inner_state)
+
+        def metrics(p: Params, inner_state: OptState) -> Any:
+            sums = sums_of(p, p, p, inner_state)
+            return combined(sums, p, p, inner_state, dtype)
+
+        shapes = jax.eval_shape(metrics, params, inner_state)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return RecordState(zero_count(), zeros, inner_state)
+
+    @compiled
+    def step(
+        grads: Updates, state: RecordState, params: Params, extra_args: dict[str, Any]
+    ) -> tuple[Updates, RecordState]:
+        count, metrics, old = state
+
+        def measured(grads: Updates, old: OptState, params: Params) -> list[Sums]:
+            updates, new = inner.update(grads, old, params, **extra_args)
+            return sums_of(grads, updates, params, lax.stop_gradient(new))
+
+        def not_measured(*arrays: Any) -> list[Sums]:
+            with float64():
+                shapes = jax.eval_shape(measured, *arrays)
+                return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        # In a branch the update is computed once more, while it is summed; outside XLA
+        # would write it to memory, having two uses for it. Of every step, too: that no
+        # count is negative XLA does not know.
+        due = count >= 0 if every == 1 else count % every == 0
+        sums = lax.cond(due, measured, not_measured, grads, old, params)
+        dtype = metrics[ALL]["grad_norm"].dtype
+        found = combined(sums, grads, params, old, dtype)
+        metrics = choose(due, found, metrics)
+        updates, new = inner.update(after(metrics, grads), old, params, **extra_args)
+        return updates, RecordState(increment(count), metrics, new)
 
     def update(
         updates: Updates, state: RecordState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, RecordState]:
         check_state(who, state, RecordState)
         require_params(who, params)
-        count, metrics, old = state
-        grads = updates
-        dtype = metrics[ALL]["grad_norm"].dtype
-
-        def measured() -> Any:
-            new = inner.update(grads, old, params, **extra_args)
-            return measure(grads, new[0], params, new[1], dtype)
-
-        if every == 1:
-            updates, inner_state = inner.update(grads, old, params, **extra_args)
-            metrics = measure(grads, updates, params, inner_state, dtype)
-            updates = after(metrics, updates)
-        else:
-            due = count % every == 0
-            metrics = lax.cond(due, measured, lambda: metrics)
-            updates, inner_state = inner.update(
-                after(metrics, grads), old, params, **extra_args
-            )
-        return updates, RecordState(increment(count), metrics, inner_state)
+        return step(updates, RecordState(*state), params, extra_args)
 
     return GradientTransformation(init, update)
 
@@ -185,9 +216,9 @@ def after(metrics: Any, updates: Updates) -> Updates:
     """The updates, once the metrics are there.
 
     What overwrites the arrays that the metrics are made of has to wait for them, or XLA
-    would copy these first. That no norm is negative XLA does not know.
+    would copy these first. That no cosine is 2 XLA does not know.
     """
-    never = metrics[ALL]["grad_norm"] < 0
+    never = metrics[ALL]["cosine"] == 2
 
     def wait(x: Any) -> Any:
         return x if inexact(x) is None else jnp.where(never, jnp.zeros_like(x), x)
