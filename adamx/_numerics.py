@@ -223,6 +223,16 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return root, safe_divide(tangents[0] / 2, root)
 
 
+def ratio(x: Array, y: Array, floor: Any) -> Array:
+    """x / y for y >= floor >= 0; 0 where y is 0, which a positive floor excludes.
+
+    Not for a y that is itself a root: XLA would multiply by its reciprocal, which
+    rounds twice.
+    """
+    far_from_underflow = is_number(floor) and floor > 1e-30
+    return quotient(x, y) if far_from_underflow else safe_divide(x, y)
+
+
 def safe_divide(x: Array, y: Array) -> Array:
     """x / y for a real y >= 0, and 0 where y is 0; a NaN stays one."""
     zero = y == 0

@@ -12,18 +12,15 @@ Exits with 1 if adamx breaks one of `LIMITS`.
 
 import argparse
 import functools
-import json
 import math
-import os
-import platform
 import statistics
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from step_time import LIBRARIES, TREES, interleave, ratio, seconds, show
+from report import begin, finish, show
+from step_time import LIBRARIES, TREES, interleave, ratio, seconds
 
 LIMITS = {
     "micro_step": 0.35,  # adamx over Optax
@@ -94,9 +91,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one small tree")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     args = parser.parse_args()
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}"
-    versions = {name: version(name) for name in ["jax", "optax"]}
-    print(f"{machine}, {versions}")
+    head = begin()
     name = "100x100k" if args.quick else "gpt2"
     r = measure(TREES[name], 3 if args.quick else 5)
     rows = [
@@ -111,16 +106,7 @@ def main():
     ]
     show(f"{name}: {r['parameters']} parameters, windows of {WINDOW}", rows)
     print(f"\nadamx / optax: {r['micro_step']:.3g}")
-    broken = [
-        f"{name}: {limit} {r[limit]:.3g}, limit {LIMITS[limit]}"
-        for limit in LIMITS
-        if not r[limit] <= LIMITS[limit]
-    ]
-    print("\n" + "\n".join(broken or ["adamx keeps its limits."]))
-    if args.json:
-        head = {"machine": machine, "versions": versions}
-        args.json.write_text(json.dumps(head | {name: r}, indent=1) + "\n")
-    return int(bool(broken))
+    return finish(LIMITS, {name: r}, head | {name: r}, args.json)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,15 @@ Exits with 1 if a quotient breaks one of `LIMITS`.
 
 import argparse
 import functools
-import json
 import math
-import os
-import platform
 import statistics
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from step_time import CPU, TREES, seconds, show
+from report import begin, finish, show
+from step_time import CPU, TREES, seconds
 
 import adamx
 
@@ -109,8 +106,8 @@ def main():
     args = parser.parse_args()
     shapes = [(1_024, 768)] * 8 if args.quick else TREES[args.tree]
     size = sum(math.prod(shape) for shape in shapes)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}"
-    print(f"{machine}, jax {version('jax')}; {size:,} parameters")
+    head = begin()
+    print(f"{size:,} parameters")
     steps, rows = compile_steps(shapes)
     taken = measure_steps(shapes, steps, 3 if args.quick else 6)
     table = []
@@ -134,16 +131,8 @@ def main():
     others = (EVERY - 1) * figures["not measured"]
     figures["100 steps"] = (rows["measured"]["quotient"] + others) / EVERY
     print(f"\n100 steps with every=100, over plain ones: {figures['100 steps']:.3f}")
-    broken = [
-        f"{name}: {figures[name]:.3g}, limit {limit}"
-        for name, limit in LIMITS.items()
-        if not figures[name] <= limit
-    ]
-    print("\n".join(broken or ["record keeps its limits."]))
-    if args.json:
-        result = {"machine": machine, "jax": version("jax"), "parameters": size}
-        args.json.write_text(json.dumps(result | rows | figures, indent=1) + "\n")
-    return int(bool(broken))
+    result = head | {"parameters": size} | rows | figures
+    return finish(LIMITS, {"record": figures}, result, args.json)
 
 
 if __name__ == "__main__":

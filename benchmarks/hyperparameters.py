@@ -13,7 +13,6 @@ Exits with 1 if adamx breaks one of `LIMITS`.
 
 import argparse
 import functools
-import json
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from report import begin, finish, show
 from step_time import gpt2, interleave, ratio
 
 import adamx
@@ -78,10 +78,11 @@ def run_optax(params, grads, rates):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Measures sixteen learning rates.")
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    head = begin()
     keys = jax.random.split(jax.random.key(0), len(gpt2()))
     shapes = narrow_gpt2()
     params = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
@@ -102,13 +103,8 @@ def main():
     row = {"sixteen rates": ratio(taken)}
     row |= {f"{name}, s": float(np.median(times)) for name, times in taken.items()}
     row |= {"parameters apart": apart}
-    for name, value in row.items():
-        print(f"{name:18} {value:.3g}")
-    broken = [f"{n}: {row[n]:.3g}, limit {x}" for n, x in LIMITS.items() if row[n] > x]
-    print("\n".join(broken or ["adamx keeps its limits."]))
-    if args.json:
-        args.json.write_text(json.dumps(row, indent=1) + "\n")
-    return int(bool(broken))
+    show("Sixteen learning rates", [row])
+    return finish(LIMITS, {"AdamW": row}, head | row, args.json)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,16 @@ Exits with 1 if adamx breaks one of `LIMITS`.
 
 import argparse
 import functools
-import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
+from report import begin, finish, show
 
 import adamx
 
@@ -158,14 +155,6 @@ def measure_steps(shapes, rounds):
     return row
 
 
-def show(title, rows):
-    """Prints rows with the same keys as a Markdown table."""
-    print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
-    for row in rows:
-        cells = (f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values())
-        print("|", " | ".join(cells), "|")
-
-
 def main():
     """Measures, prints, and compares adamx with its limits."""
     parser = argparse.ArgumentParser(description="Measures steps of AdamW.")
@@ -174,9 +163,7 @@ def main():
     parser.add_argument("--json", type=Path, help="where to write every figure")
     args = parser.parse_args()
     names = ["100x100k"] if args.quick else args.trees
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}"
-    versions = {name: version(name) for name in ["jax", "optax"]}
-    print(f"{machine}, {versions}")
+    head = begin()
     result = {}
     for name in names:
         shapes = TREES[name]
@@ -200,17 +187,7 @@ def main():
         compilations[-1]["adamx in place"] = in_place
     show("Step of AdamW", steps)
     show("Tracing and compiling the step, CPU time", compilations)
-    broken = [
-        f"{name}: {limit} {r[limit]:.3g}, limit {LIMITS[limit]}"
-        for name, r in result.items()
-        for limit in LIMITS
-        if not r[limit] <= LIMITS[limit]
-    ]
-    print("\n" + "\n".join(broken or ["adamx keeps its limits."]))
-    if args.json:
-        head = {"machine": machine, "versions": versions}
-        args.json.write_text(json.dumps(head | result, indent=1) + "\n")
-    return int(bool(broken))
+    return finish(LIMITS, result, head | result, args.json)
 
 
 if __name__ == "__main__":

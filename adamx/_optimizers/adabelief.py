@@ -24,7 +24,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -115,7 +115,7 @@ def scale_by_belief(
         mu = lerp(mu, g, w1)
         nu = lerp(nu, capped_sq(surprise) + cast(source, nu), w2)
         m = times(mu, ahead) + times(g, w1) if nesterov else mu
-        return safe_divide(m, times(safe_sqrt(nu), factor) + cast(floor, nu)), mu, nu
+        return ratio(m, times(safe_sqrt(nu), factor) + cast(floor, nu), eps), mu, nu
 
     return stateful(who, ScaleByBeliefState, leaf, corrections, mu=mu, nu=nu)
 

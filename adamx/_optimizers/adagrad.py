@@ -18,6 +18,7 @@ from adamx._numerics import (
     capped_sq,
     cast,
     hyperparameter,
+    ratio,
     safe_divide,
     safe_sqrt,
 )
@@ -75,7 +76,7 @@ def scale_by_rss(
         total = at_most_max(total + capped_sq(g))
         if eps_in_sqrt:
             return safe_divide(g, safe_sqrt(total + cast(eps, total))), total
-        return safe_divide(g, safe_sqrt(total) + cast(eps, total)), total
+        return ratio(g, safe_sqrt(total) + cast(eps, total), eps), total
 
     start = Moment(real=True, fill=initial_accumulator_value)
     return stateful(who, ScaleByRssState, leaf, sum_of_squares=start)

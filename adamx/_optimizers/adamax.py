@@ -21,7 +21,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     split,
     times,
 )
@@ -85,7 +85,7 @@ def scale_by_adamax(
     def leaf(g: Array, mu: Array, nu: Array, c1: Any) -> tuple[Array, Array, Array]:
         mu = lerp(mu, g, w1)
         nu = jnp.maximum(times(nu, b2), jnp.abs(g) + cast(eps, nu))
-        return safe_divide(mu, times(nu, c1)), mu, nu
+        return ratio(mu, times(nu, c1), eps), mu, nu
 
     return stateful(who, ScaleByAdamState, leaf, correction, mu=mu, nu=nu)
 

@@ -26,7 +26,7 @@ from adamx._numerics import (
     is_zero,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -120,7 +120,7 @@ def scale_by_adan(
         n = lerp(n, capped_sq(g + times(d, b2)), w3)
         a = n if is_zero(eps_root) else n + cast(offset, n)
         root = times(safe_sqrt(a), factor) + cast(floor, a)
-        return safe_divide(m + times(v, ahead), root), m, v, n, g
+        return ratio(m + times(v, ahead), root, eps), m, v, n, g
 
     m = v = g = Moment()
     n = Moment(real=True)

@@ -26,7 +26,7 @@ from adamx._numerics import (
     is_zero,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -140,7 +140,7 @@ def scale_by_ademamix(
         nu = lerp(nu, capped_sq(g), w2)
         a = nu if is_zero(eps_root) else nu + cast(offset, nu)
         root = times(safe_sqrt(a), factor) + cast(floor, a)
-        return safe_divide(m1 + times(m2, weight), root), m1, m2, nu
+        return ratio(m1 + times(m2, weight), root, eps), m1, m2, nu
 
     return stateful(
         who, ScaleByAdemamixState, leaf, corrections, check=check, m1=mu, m2=mu, nu=nu

@@ -24,6 +24,7 @@ from adamx._numerics import (
     hyperparameter,
     lerp,
     product,
+    ratio,
     safe_divide,
     safe_sqrt,
     split,
@@ -111,7 +112,7 @@ def scale_by_adopt(
     def leaf(
         g: Array, mu: Array, nu: Array, first: Array, largest: Any = None
     ) -> tuple[Array, Array, Array]:
-        x = safe_divide(g, jnp.maximum(safe_sqrt(nu), cast(eps, nu)))
+        x = ratio(g, jnp.maximum(safe_sqrt(nu), cast(eps, nu)), eps)
         if use_clipping:
             x = shortened(x, cast(largest, x))
         # Selected, not multiplied by 0: unclipped, the first x can be infinite.

@@ -26,7 +26,7 @@ from adamx._numerics import (
     is_zero,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -140,7 +140,7 @@ def scale_by_amsgrad(
         seen = at_most_max(times(nu, weight)) if correct_nu_first else nu
         nu_max = jnp.maximum(nu_max, seen)
         a = nu_max if is_zero(eps_root) else nu_max + cast(offset, nu_max)
-        u = safe_divide(mu, times(safe_sqrt(a), factor) + cast(floor, a))
+        u = ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps)
         return u, mu, nu, nu_max
 
     return stateful(

@@ -23,7 +23,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -96,7 +96,7 @@ def scale_by_laprop(
         g: Array, mu: Array, nu: Array, factor: Any, gain: Any
     ) -> tuple[Array, Array, Array]:
         nu = lerp(nu, capped_sq(g), w2)
-        x = safe_divide(g, times(safe_sqrt(nu), factor) + cast(eps, nu))
+        x = ratio(g, times(safe_sqrt(nu), factor) + cast(eps, nu), eps)
         mu = lerp(mu, x, w1)
         return times(mu, gain), mu, nu
 

@@ -26,7 +26,7 @@ from adamx._numerics import (
     lerp,
     one_minus_power,
     quotient,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -137,12 +137,7 @@ def scale_by_mars(
         factor, floor = of_corrected if correct else of_plain
         mu = lerp(mu, x, w1)
         nu = lerp(nu, capped_sq(x), w2)
-        return (
-            safe_divide(mu, times(safe_sqrt(nu), factor) + cast(floor, nu)),
-            mu,
-            nu,
-            g,
-        )
+        return ratio(mu, times(safe_sqrt(nu), factor) + cast(floor, nu), eps), mu, nu, g
 
     def plans(updates: Updates) -> list[bool]:
         return [optimize_1d or jnp.ndim(g) >= 2 for g in jax.tree.leaves(updates)]

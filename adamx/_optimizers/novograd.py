@@ -30,7 +30,7 @@ from adamx._numerics import (
     increment,
     is_zero,
     lerp,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -127,7 +127,7 @@ def scale_by_novograd(
     def normalized(g: Array, nu: Array, weight: Any) -> tuple[Array, Array]:
         nu = lerp(nu, capped_sq(unit_norm(g).reshape([])), weight)
         a = nu if is_zero(eps_root) else nu + cast(eps_root, nu)
-        return safe_divide(g, safe_sqrt(a) + cast(eps, a)), nu
+        return ratio(g, safe_sqrt(a) + cast(eps, a), eps), nu
 
     def plain(
         g: Array, mu: Array, nu: Array, weight: Any

@@ -25,7 +25,7 @@ from adamx._numerics import (
     is_zero,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -124,7 +124,7 @@ def scale_by_radam(
         nu = lerp(nu, capped_sq(g), w2)
         m = times(mu, ahead) + times(g, w1) if nesterov else mu
         a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return safe_divide(m, times(safe_sqrt(a), factor) + cast(floor, a)), mu, nu
+        return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 

@@ -26,6 +26,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
+    ratio,
     safe_divide,
     safe_sqrt,
     split,
@@ -183,7 +184,7 @@ def scale_by_deviation(
     def scaled(g: Array, a: Array, factor: Any, shift: Any) -> Array:
         if eps_in_sqrt:
             return safe_divide(g, times(safe_sqrt(a + cast(shift, a)), factor))
-        return safe_divide(g, times(safe_sqrt(a), factor) + cast(shift, a))
+        return ratio(g, times(safe_sqrt(a), factor) + cast(shift, a), eps)
 
     def rms(g: Array, nu: Array, factor: Any, weight: Any, shift: Any) -> Any:
         nu = lerp(nu, capped_sq(g), w)

@@ -32,7 +32,7 @@ from adamx._numerics import (
     increment,
     lerp,
     one_minus_power,
-    safe_divide,
+    ratio,
     split,
     times,
 )
@@ -162,7 +162,7 @@ def scale_by_sophia(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any
     ) -> tuple[Array, Array]:
         mu = lerp(mu, g, w1)
-        u = safe_divide(mu, jnp.maximum(times(nu, factor), cast(floor, nu)))
+        u = ratio(mu, jnp.maximum(times(nu, factor), cast(floor, nu)), eps)
         if clip_threshold is not None:
             limit = cast(clip_threshold, u)
             u = jnp.clip(u, -limit, limit)

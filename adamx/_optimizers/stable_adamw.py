@@ -33,7 +33,7 @@ from adamx._numerics import (
     lerp,
     one_minus_power,
     quotient,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -137,9 +137,9 @@ def scale_by_stable_adam(
         nu = lerp(nu, capped_sq(g), w2)
         root = times(safe_sqrt(nu), root_up)
         floor = cast(eps, root)
-        surprise = unit_norm(safe_divide(g, jnp.maximum(root, floor)))
+        surprise = unit_norm(ratio(g, jnp.maximum(root, floor), eps))
         rms = times(surprise.reshape([]), max(g.size, 1) ** -0.5)
-        d = safe_divide(times(mu, up), root + floor)
+        d = ratio(times(mu, up), root + floor, eps)
         return d if inner else clipped(d, rms), mu, nu, rms
 
     def clipped(d: Array, rms: Array) -> Array:

@@ -25,7 +25,7 @@ from adamx._numerics import (
     lerp,
     one_minus_power,
     product,
-    safe_divide,
+    ratio,
     safe_sqrt,
     split,
     times,
@@ -106,7 +106,7 @@ def scale_by_yogi(
         sq = capped_sq(g)
         nu = at_most_max(nu - product(jnp.sign(nu - sq) * sq, cast(w2, nu)))
         a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return safe_divide(mu, times(safe_sqrt(a), factor) + cast(floor, a)), mu, nu
+        return ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 
