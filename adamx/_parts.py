@@ -30,6 +30,16 @@ class Placeholder:
         return cls()
 
 
+def is_placeholder(x: Any) -> bool:
+    """Whether x is what a state has in the place of a tree like the parameters."""
+    return isinstance(x, Placeholder)
+
+
+def nodes_of(skeleton: Any) -> list[Any]:
+    """The leaves and the placeholders of a state."""
+    return jax.tree.leaves(skeleton, is_leaf=is_placeholder)
+
+
 class Part(NamedTuple):
     """A part of a state that belongs to one parameter, or is alike for some of them."""
 
@@ -66,7 +76,7 @@ def parts_of(
 
     def walk(skeleton: Any, tree: Any, path: str) -> tuple[set[Any], dict[int, Any]]:
         """The parameters that a part has arrays for, and its leaves that have none."""
-        if isinstance(skeleton, Placeholder):
+        if is_placeholder(skeleton):
             visited = set()
             shape = tree if guide is None else guide
             for place, sub, found in along(who, shape, tree, rest, path):
@@ -77,7 +87,7 @@ def parts_of(
             if not parts.keys() >= set(jax.tree.leaves(tree)):
                 raise unlike(who, path)
             return visited, {}
-        if is_array(skeleton) or is_hole(skeleton):
+        if not any(map(is_placeholder, nodes_of(skeleton))):
             return set(), {i: set() for i in jax.tree.leaves(tree)}
         visited, loose = set(), {}
         for key, (inner, sub) in side_by_side(who, path, skeleton, tree):

@@ -158,8 +158,8 @@ assert abs(moved(before) / moved(after) - 2) < 1e-4
 # ## 3. A large batch in the memory of a small one
 # `MultiSteps` averages four gradients and runs the optimizer on the mean; in between
 # the updates are zeros. The schedule counts steps of the optimizer, not batches.
-# An epoch has 22 batches, so 2 are left: `flush` makes a step of them. `tree_get` and
-# `tree_set` find its state by the name of the class, whatever is wrapped around it.
+# An epoch has 22 batches, so 2 are left: `flush` makes a step of them. It finds its
+# part of the state, whatever is wrapped around it.
 
 # %%
 window = adamx.MultiSteps(knobs(), WINDOW)
@@ -167,12 +167,9 @@ window = adamx.MultiSteps(knobs(), WINDOW)
 
 @functools.partial(jax.jit, static_argnums=0)
 def flush(window, state):
-    inner = adamx.tree_get(state.opt_state, "MultiStepsState")
-    updates, inner = window.flush(inner, state.params)
-    return state.replace(
-        params=adamx.apply_updates(state.params, updates),
-        opt_state=adamx.tree_set(state.opt_state, MultiStepsState=inner),
-    )
+    updates, opt_state = window.flush(state.opt_state, state.params)
+    params = adamx.apply_updates(state.params, updates)
+    return state.replace(params=params, opt_state=opt_state)
 
 
 small, large = new_state(window), new_state(knobs())

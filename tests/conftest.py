@@ -42,12 +42,32 @@ class Doctests:
         doctest_namespace |= {"adamx": adamx, "jax": jax, "jnp": jnp, "np": np}
 
 
+# Around these each wrapper is tested always, around all others in .ci/run.
+AROUND = {"adam", "adamw", "sgd", "muon", "schedule_free_adamw"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items):
-    """Sends all tests of a row to one process, which then compiles it once."""
+    """Sends all tests of a row to one process, which then compiles it once.
+
+    What the first row of a name has shown, the others show in .ci/run.
+    """
+    from cases import CASES  # on the path only when pytest has been configured
+
+    first = {case.name: case for case in reversed(CASES)}
     for item in items:
-        row = getattr(item, "callspec", None) and item.callspec.params.get("case")
-        if row is not None:
-            item.add_marker(pytest.mark.xdist_group(row.name))
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        row, module = params.get("case"), item.path.stem
+        if item.path.parent.name == "lab":
+            item.add_marker(pytest.mark.xdist_group("lab"))
+        if row is None:
+            continue
+        item.add_marker(pytest.mark.xdist_group(row.name))
+        narrow = str(params.get("dtype")) in ("float16", "bfloat16")
+        again = module in ("test_laws", "test_ranges") or narrow
+        around = module == "test_around" and row.name not in AROUND
+        if around or (again and not row.wrap and row is not first[row.name]):
+            item.add_marker(pytest.mark.exhaustive)
 
 
 def pytest_configure(config):

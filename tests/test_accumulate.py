@@ -163,6 +163,22 @@ def test_flush_ends_a_window_early():
     assert not any(map(np.any, jax.tree.leaves(u)))
 
 
+def test_flush_finds_its_part_of_a_state():
+    tx = adamx.MultiSteps(adamx.sgd(1.0), 5)
+    around = adamx.chain(adamx.identity(), adamx.apply_if_finite(tx, 3))
+    _, state = around.update(PARAMS, around.init(PARAMS), PARAMS)
+    u, flushed = tx.flush(state, PARAMS)
+    want, inner = tx.flush(state[1].inner_state, PARAMS)
+    chex.assert_trees_all_equal((u, flushed[1].inner_state), (want, inner))
+    chex.assert_trees_all_equal_structs(flushed, state)
+    assert int(flushed[1].inner_state.gradient_step) == 1
+    text = "MultiSteps: expected one MultiStepsState in the state to flush, got "
+    with pytest.raises(ValueError, match=text + "0; make it with this"):
+        tx.flush(adamx.sgd(0.1).init(PARAMS), PARAMS)
+    with pytest.raises(ValueError, match=text + "2; make it with this"):
+        tx.flush((state, state), PARAMS)
+
+
 def test_has_updated_says_when_a_window_ended():
     tx = adamx.MultiSteps(adamx.sgd(1.0), 3)
     assert not tx.has_updated(tx.init(PARAMS))

@@ -272,8 +272,9 @@ def test_a_window_of_equal_gradients_is_one_of_them(case):
 
 @optimizers
 def test_what_is_recorded_is_as_without(case):
+    """One program, so that XLA may contract a product and a sum."""
     updates, reached, state = run(pair(case, "record"), STREAM)
-    chex.assert_trees_all_equal((updates, reached, state.inner_state), alone(case))
+    assert_close((updates, reached, state.inner_state), alone(case))
     metrics = adamx.get_metrics(state)["all"]
     for name, tree in [
         ("grad_norm", STREAM[-1]),

@@ -11,8 +11,7 @@ import pytest
 from cases import CASES
 from flax import nnx
 from flax.training.train_state import TrainState
-from jax import lax
-from streams import make_params, make_stream
+from streams import at_step, make_params, make_stream
 
 import adamx
 from adamx._numerics import complement, decimal, hyperparameter
@@ -71,18 +70,12 @@ def test_a_sweep_over_b2_is_exact():
 
 def trajectory(tx, params, grads):
     """The updates of each step and the last state."""
-
-    @jax.jit
-    def run(params, grads):
-        def step(carry, g):
-            params, state = carry
-            updates, state = tx.update(g, state, params)
-            return (adamx.apply_updates(params, updates), state), updates
-
-        (_, state), updates = lax.scan(step, (params, tx.init(params)), grads)
-        return updates, state
-
-    return run(params, grads)
+    update, state, updates = jax.jit(tx.update), tx.init(params), []
+    for i in range(len(jax.tree.leaves(grads)[0])):
+        u, state = update(at_step(grads, i), state, params)
+        updates.append(u)
+        params = jax.tree.map(np.add, params, jax.tree.map(np.asarray, u))
+    return updates, state
 
 
 OPTIMIZERS = {
@@ -92,7 +85,8 @@ OPTIMIZERS = {
 }
 # Their scalars have equal bits, too, but XLA contracts other products in the plain
 # program: a learning rate of 1 is no multiplication there, and constants are shared.
-CONTRACTED = {"lars", "adadelta", "lion", "mars"}
+CONTRACTED = {"lars", "lion", "mars"}
+CONTRACTS_ALIKE = jax.__version_info__ < (0, 11)
 CONTRACTED |= {"schedule_free_adamw", "schedule_free_sgd"}
 
 
@@ -107,7 +101,7 @@ def test_injected_is_plain(name):
     updates, state = trajectory(injected, params, grads)
     assert "learning_rate" in state.hyperparams
     assert {x.dtype for x in state.hyperparams.values()} == {jnp.dtype(jnp.float32)}
-    if jax.__version_info__ < (0, 11) and name not in CONTRACTED:
+    if CONTRACTS_ALIKE and name not in CONTRACTED:
         chex.assert_trees_all_equal((updates, state.inner_state), plain)
     chex.assert_trees_all_close(updates, plain[0], rtol=5e-7, atol=1e-6)
 
@@ -143,7 +137,9 @@ def test_float64_runs_have_the_bits_too():
         injected = adamx.inject_hyperparams(adamx.adamw)(1e-3)
         updates, state = trajectory(injected, params, grads)
         assert state.hyperparams["b2"].dtype == jnp.float32
-        chex.assert_trees_all_equal(updates, plain)
+        if CONTRACTS_ALIKE:
+            chex.assert_trees_all_equal(updates, plain)
+        chex.assert_trees_all_close(updates, plain, rtol=1e-15)
 
 
 # ---- what is injected

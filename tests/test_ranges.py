@@ -38,7 +38,10 @@ def test_finite_gradients_give_finite_updates(case):
             state = with_count(case.tx.init(params), count)
             for _ in range(2):
                 updates, state = case.tx.update(grads, state, params)
-                chex.assert_tree_all_finite((updates, state))
+                found = updates, state
+                if case.name == "reduce_on_plateau":  # the best so far is infinite
+                    found = updates
+                chex.assert_tree_all_finite(found)
             chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
 
 
@@ -47,7 +50,10 @@ def test_counts_stay_at_the_largest_integer(case):
     state = with_count(case.tx.init(PARAMS), MAX_COUNT)
     _, new = case.tx.update(GRADS, state, PARAMS)
     counts = [v for k, v in fields(new).items() if k in COUNTS]
-    assert all(count == MAX_COUNT for count in counts)
+    if case.name == "reduce_on_plateau":  # its count is of values in a mean, and ends
+        assert counts == [0]
+    else:
+        assert all(count == MAX_COUNT for count in counts)
 
 
 @pytest.mark.parametrize("case", [c for c in ALL if c.odd], ids=lambda case: case.id)
@@ -116,7 +122,9 @@ def test_moments_of_narrow_parameters_are_float32(case):
         for name, tree in fields(shapes).items():
             counts = name in COUNTS or name in STEPS
             for x in jax.tree.leaves(tree) if name != "ns_coeffs" else ():
-                assert x.dtype == (jnp.int32 if counts else jnp.float32)
+                wide = jnp.issubdtype(x.dtype, jnp.floating)
+                assert not wide or x.dtype == jnp.float32
+                assert not counts or x.dtype == jnp.int32
 
 
 @pytest.mark.parametrize(

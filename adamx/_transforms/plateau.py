@@ -149,7 +149,7 @@ def reduce_on_plateau(
             # A sum, which infinity survives.
             mean = (before * mean + as_float64(value)) / (before + 1.0)
             mean = mean.astype(state.avg_value.dtype)
-            new = state._replace(count=state.count + 1, avg_value=mean)
+            new = state._replace(count=increment(state.count), avg_value=mean)
             new = choose(new.count >= size, tested(new), new)
             return choose(jnp.isnan(mean), state, new)
 

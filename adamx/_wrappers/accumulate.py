@@ -132,12 +132,15 @@ class MultiSteps(GradientTransformation):
         For the end of an epoch, or of training, in the middle of a window.
 
         Args:
-          state: The state.
+          state: The state, or one that it is in, of a wrapper around this.
           params: The parameters.
           **extra_args: For the inner transformation.
 
         Returns:
           Updates in the dtypes of `params`, or else of acc_grads, and the state.
+
+        Raises:
+          ValueError: A state with none of `MultiSteps` in it, or with several.
         """
         return self._window.flush(state, params, **extra_args)
 

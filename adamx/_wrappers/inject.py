@@ -64,7 +64,8 @@ def inject_hyperparams(
     gives the bits that the same number gives without injection.
 
     A schedule stays one: `hyperparams` then shows its value in the last update, and
-    setting that has no effect.
+    setting that has no effect. To set the size of a schedule, inject a recipe that
+    makes it: `lambda peak: adamw(cosine_decay_schedule(peak, 10_000))`.
 
     Args:
       inner_factory: A function that makes a transformation of adamx or Optax, or a

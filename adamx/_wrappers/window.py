@@ -76,6 +76,10 @@ class Window:
         """The class of the state."""
         return WeightedMultiStepsState if self.weighted else MultiStepsState
 
+    def is_own(self, state: Any) -> bool:
+        """Whether a state has the fields of ours."""
+        return getattr(type(state), "_fields", None) == self.kind._fields
+
     def init(self, params: Params) -> OptState:
         """Makes the state of an empty window."""
         value_at(self.who, self.every_k, np.int32(0))
@@ -110,9 +114,20 @@ class Window:
         self, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
         """Ends a window that has begun; gives the updates, else 0."""
-        check_state(self.who, state, self.kind)
-        like = state.acc_grads if params is None else params
-        return self.end(like, state.mini_step > 0, state, params, extra_args)
+        parts, treedef = jax.tree.flatten(state, is_leaf=self.is_own)
+        own = [i for i, part in enumerate(parts) if self.is_own(part)]
+        if len(own) != 1:
+            raise ValueError(
+                f"{self.who}: expected one {self.kind.__name__} in the state to flush, "
+                f"got {len(own)}; make it with this transformation's init."
+            )
+        (i,) = own
+        window = parts[i]
+        like = window.acc_grads if params is None else params
+        updates, parts[i] = self.end(
+            like, window.mini_step > 0, window, params, extra_args
+        )
+        return updates, treedef.unflatten(parts)
 
     @functools.cached_property
     def add_and_close(self) -> Callable[..., tuple[Updates, OptState]]:

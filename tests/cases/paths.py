@@ -17,14 +17,19 @@ def own(name, **fields):
     )
 
 
+def own_number(numbers, others):
+    """A rule that works for any tree: the number of the last name in a path."""
+    return lambda path: numbers.get(path.split("/")[-1], others)
+
+
 CASES = [
     own(
         "scale_by_path",
-        multipliers=adamx.by_path({r"^w": 0.3, r"x$": 0.0, r"": 1.5}),
+        multipliers=adamx.by_path(own_number({"w": 0.3, "x": 0.0}, 1.5)),
     ),
     own(
         "add_decayed_weights_by_path",
-        weight_decays=adamx.by_path({r"^w": 0.1, r"x$": 0.0, r"": 0.5}),
+        weight_decays=adamx.by_path(own_number({"w": 0.1, "x": 0.0}, 0.5)),
         needs_params=True,
     ),
 ]

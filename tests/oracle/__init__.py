@@ -16,4 +16,9 @@ import pkgutil
 
 for found in pkgutil.iter_modules(__path__):
     module = importlib.import_module(f"oracle.{found.name}")
-    globals().update(inspect.getmembers(module, inspect.isfunction))
+    functions = dict(inspect.getmembers(module, inspect.isfunction))
+    for name, function in functions.items():
+        other = globals().get(name)
+        different = inspect.isfunction(other) and other is not function
+        assert not different, f"two oracles are called {name}"
+    globals().update(functions)

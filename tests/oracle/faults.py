@@ -10,7 +10,7 @@ def finite(g):
     return all(np.isfinite(x).all() for x in g)
 
 
-def adam(state, g, p):
+def adam_of_lists(state, g, p):
     """The state as reports show it and Adam's next updates, with a counter of its own.
 
     What is no array of a report is in dicts.
@@ -33,7 +33,7 @@ def inside(moments, t):
 def step_if(condition, state, g, p):
     """Adam's step, or none."""
     if condition:
-        return adam(state, g, p)
+        return adam_of_lists(state, g, p)
     zeros = [np.zeros_like(x) for x in g]
     start = {i: {"mu": x, "nu": np.abs(x)} for i, x in enumerate(zeros)}
     moments, taken = state.get("moments", start), state.get("taken", {"t": 0})

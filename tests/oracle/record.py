@@ -10,7 +10,7 @@ def record(state, g, p, t):
     return scale_by_adam(state, g, p, t)
 
 
-def norm(arrays):
+def norm_of_lists(arrays):
     """The norm of arrays as one vector."""
     return np.sqrt(sum(np.sum(np.abs(x) ** 2) for x in arrays))
 
@@ -22,7 +22,7 @@ def over(x, y):
 
 def metrics(gs, us, ps, nus=(), max_norm=None, eps=1e-8):
     """The metrics of lists of arrays; `nus` has pairs (m or None, v), corrected."""
-    g, u, p = norm(gs), norm(us), norm(ps)
+    g, u, p = map(norm_of_lists, (gs, us, ps))
     dot = sum(np.sum(np.real(np.conj(x) * y)) for x, y in zip(gs, us, strict=True))
     found = {
         "grad_norm": g,
