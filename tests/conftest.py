@@ -42,17 +42,13 @@ class Doctests:
         doctest_namespace |= {"adamx": adamx, "jax": jax, "jnp": jnp, "np": np}
 
 
-# Around these each wrapper is tested always, around all others in .ci/run.
-AROUND = {"adam", "adamw", "sgd", "muon", "schedule_free_adamw"}
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items):
     """Sends all tests of a row to one process, which then compiles it once.
 
     What the first row of a name has shown, the others show in .ci/run.
     """
-    from cases import CASES  # on the path only when pytest has been configured
+    from cases import CASES, USUAL  # on the path only when pytest is configured
 
     first = {case.name: case for case in reversed(CASES)}
     for item in items:
@@ -64,8 +60,8 @@ def pytest_collection_modifyitems(items):
             continue
         item.add_marker(pytest.mark.xdist_group(row.name))
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
-        again = module in ("test_laws", "test_ranges") or narrow
-        around = module == "test_around" and row.name not in AROUND
+        again = module in ("test_laws", "test_ranges", "test_surgery") or narrow
+        around = module == "test_around" and row.name not in USUAL
         if around or (again and not row.wrap and row is not first[row.name]):
             item.add_marker(pytest.mark.exhaustive)
 

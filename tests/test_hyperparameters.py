@@ -63,7 +63,16 @@ def end(make, dtype, value):
     return jnp.sum(jnp.sin(params))
 
 
-@pytest.mark.parametrize("name", KNOBS)
+USUAL = ("learning_rate", "b1", "b2", "eps", "weight_decay", "momentum", "max_norm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in USUAL else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in KNOBS
+    ],
+)
 def test_derivatives_are_right_forward_and_backward(name):
     value, make = KNOBS[name]
     with jax.enable_x64(True):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CASES
+from cases import CASES, USUAL
 from flax import nnx
 from flax.training.train_state import TrainState
 from streams import at_step, make_params, make_stream
@@ -90,7 +90,13 @@ CONTRACTS_ALIKE = jax.__version_info__ < (0, 11)
 CONTRACTED |= {"schedule_free_adamw", "schedule_free_sgd"}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in USUAL else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in OPTIMIZERS
+    ],
+)
 def test_injected_is_plain(name):
     case = OPTIMIZERS[name]
     injected = adamx.inject_hyperparams(getattr(adamx, name))(**case.kwargs)

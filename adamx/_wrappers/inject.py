@@ -61,7 +61,8 @@ def inject_hyperparams(
 
     In each update `inner_factory` is called with the values in the state. A float32 in
     it stands for the decimal as which it prints, so that a value of up to six digits
-    gives the bits that the same number gives without injection.
+    gives the scalars of a step that the same number gives without injection, to the
+    bit; and the updates, but for what XLA contracts where a constant drops out.
 
     A schedule stays one: `hyperparams` then shows its value in the last update, and
     setting that has no effect. To set the size of a schedule, inject a recipe that
@@ -89,7 +90,7 @@ def inject_hyperparams(
     Differs from Optax: values are float32 whatever the parameters' dtype, where Optax's
       b2 = 0.999 is 1.0 for bfloat16 parameters; a callable is a schedule only where the
       argument may be a number too, so that masks need no `static_args`; whole numbers
-      stay static; results are those of the plain transformation, bit for bit.
+      stay static; results are those of the plain transformation.
 
     Example:
       >>> tx = adamx.inject_hyperparams(adamx.sgd)(0.5)

@@ -28,6 +28,10 @@ def find(case_id: str) -> Case:
     return next(case for case in CASES if case.id == case_id)
 
 
+# With these everything that has to do with several optimizers is tested always, with
+# all others in .ci/run.
+USUAL = {"adam", "adamw", "sgd", "muon", "schedule_free_adamw"}
+
 IS_MATRIX = adamx.by_path(lambda path: path.startswith("w"))
 GROUPS = adamx.by_path(lambda path: "body" if path.startswith("w") else "head")
 
