@@ -7,21 +7,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from adamx._base import is_number
+from adamx._base import Array, is_number
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as one program, compiled once, where its arguments are arrays.
+    """The function as one program, compiled once.
 
     For what makes functions anew at each call, which a call outside of a jit would
-    trace and compile anew, too. Other arguments, such as functions, take it as it is.
+    trace and compile anew, too. What is no array among the arguments, such as a
+    function, is part of the program.
     """
-    program = jax.jit(function)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def program(fixed: tuple[Any, ...], arrays: list[Any]) -> Any:
+        treedef, others = fixed
+        found = iter(arrays)
+        leaves = [next(found) if x is Array else x for x in others]
+        return function(*treedef.unflatten(leaves))
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        plain = all(map(is_array, jax.tree.leaves(args)))
-        return (program if plain else function)(*args)
+        leaves, treedef = jax.tree.flatten(args)
+        others = tuple(Array if is_array(x) else x for x in leaves)
+        try:
+            hash(others)
+        except TypeError:
+            return function(*args)
+        return program((treedef, others), list(filter(is_array, leaves)))
 
     return call
 

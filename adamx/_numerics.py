@@ -178,9 +178,9 @@ def lerp(x: Array, y: Array, w: Any) -> Array:
         return near if weight == 0 else near + product(far - near, cast(weight, x))
     with float64():
         w = w.value if isinstance(w, Wide) else as_float64(w)
-        is_small, weight = w <= 0.5, jnp.minimum(w, 1 - w)
-    weight = cast(weight, x)
-    return jnp.where(is_small, x + product(y - x, weight), y + product(x - y, weight))
+        is_small, rest = w <= 0.5, 1 - w
+    near = x + product(y - x, cast(w, x))
+    return jnp.where(is_small, near, y + product(x - y, cast(rest, x)))
 
 
 def rounded(x: Array, dtype: Any) -> Array:
