@@ -233,6 +233,10 @@ from adamx._diagnostics.record import record as record
 from adamx._diagnostics.report import get_metrics as get_metrics
 from adamx._diagnostics.report import summary as summary
 
+# Low precision: how moments are kept;
+from adamx._rounding import Storage as Storage
+from adamx._rounding import stochastic_round as stochastic_round
+
 # Schedules.
 from adamx._schedules.ademamix import ademamix_alpha_schedule as ademamix_alpha_schedule
 from adamx._schedules.ademamix import ademamix_b3_schedule as ademamix_b3_schedule

@@ -12,27 +12,27 @@ from adamx._base import (
     Params,
     Updates,
     check_state,
-    storage_dtype,
 )
 from adamx._numerics import float64, increment
+from adamx._rounding import Storage, storage_of
 from adamx._tree import map_leaves, zero_count, zeros_like
 
 
 class Moment(NamedTuple):
     """How a field of a state starts that is a tree like the parameters."""
 
-    dtype: Any = None  # None is float32 or wider
+    storage: Storage | None = None  # None is float32 or wider
     real: bool = False  # for |g|², which is real for a complex g
     fill: Any = 0.0
 
 
 def mu_and_nu(
-    who: str, mu_dtype: Any, nu_dtype: Any, fill: Any = 0.0
+    who: str, mu_dtype: Any, nu_dtype: Any, w1: Any, w2: Any, fill: Any = 0.0
 ) -> tuple[Moment, Moment]:
     """The moments of Adam: means of g and of |g|², which starts at `fill`."""
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
-    return Moment(mu_dtype), Moment(nu_dtype, real=True, fill=fill)
+    mu = storage_of(who, "mu_dtype", mu_dtype, w1)
+    nu = storage_of(who, "nu_dtype", nu_dtype, w2, real=True)
+    return Moment(mu), Moment(nu, real=True, fill=fill)
 
 
 def stateful(
@@ -64,8 +64,8 @@ def stateful(
         if check:
             check(who, params)
         state = {
-            name: zeros_like(who, params, dtype, real=real, fill=fill)
-            for name, (dtype, real, fill) in moments.items()
+            name: zeros_like(who, params, storage, real=real, fill=fill)
+            for name, (storage, real, fill) in moments.items()
         }
         return kind(**state, **{name: zero_count() for name in counters})
 
@@ -75,6 +75,7 @@ def stateful(
         del params, extra_args
         check_state(who, state, kind)
         counts = [getattr(state, name) for name in counters]
+        count = increment(counts[0]) if counts else None
         updates, *trees = map_leaves(
             who,
             leaf,
@@ -82,6 +83,8 @@ def stateful(
             *(getattr(state, name) for name in moments),
             scalars=shared(*counts),
             plans=plans(updates) if plans else None,
+            storages=[moment.storage for moment in moments.values()],
+            count=count,
         )
         new = dict(zip(counters, map(increment, counts), strict=True))
         return updates, kind(**new, **dict(zip(moments, trees, strict=True)))

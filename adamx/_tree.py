@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from adamx._align import align, at, inexact, is_none, not_inexact
@@ -23,6 +24,14 @@ from adamx._numerics import (
     times,
     unit_norm,
 )
+from adamx._rounding import (
+    MOMENTS,
+    Storage,
+    is_narrow_float,
+    keys_of,
+    random_bits,
+    stochastically,
+)
 
 
 def map_leaves(
@@ -34,6 +43,8 @@ def map_leaves(
     scalars: tuple[Any, ...] = (),
     shapes: Sequence[Any] | None = None,
     plans: Sequence[Hashable] | None = None,
+    storages: Sequence[Storage | None] = (),
+    count: Array | None = None,
 ) -> tuple[Any, ...]:
     """Maps `leaf`, the maths for one array, over `updates` and trees that match it.
 
@@ -44,12 +55,16 @@ def map_leaves(
     Where states are smaller than their leaves, `shapes` has for each leaf the shapes of
     its states. Where leaves differ in what is done to them, `plans` has for each leaf
     what `leaf` then takes as its last argument, known before the program runs.
+
+    `storages` says how to round states on the way to their dtypes, the only place where
+    they are; the random bits that it may take are those of the step `count`.
     """
     rows, treedef = align(who, updates, states, read, shapes)
     # Traced once for each shape, and one kernel outside of a jit. So a leaf is made
     # with its transformation, and what changes between steps comes in `scalars`.
     taken = 1 + len(states) + len(read) + len(scalars)
     leaf = jax.jit(leaf, static_argnums=() if plans is None else taken)
+    store = rounder(updates, storages, count)
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
     for i, row in enumerate(rows):
         inside = compute_dtypes(*(x.dtype for x in row))
@@ -59,13 +74,16 @@ def map_leaves(
             plan = () if plans is None else (plans[i],)
             results = leaf(*map(convert, row, inside), *scalars, *plan)
         results = results if states else (results,)
-        for column, x, result in zip(columns, row, results, strict=False):
+        for j, (column, x) in enumerate(zip(columns, row, strict=False)):
+            result = results[j]
             if is_complex(result.dtype) and not is_complex(x.dtype):
                 raise TypeError(
                     f"{who}: expected a complex array, got {describe(x)}"
                     f"{at(updates, i)}; updates, params and state must all be complex."
                 )
-            column.append(convert(result, x.dtype, saturate=column is not columns[0]))
+            column.append(
+                store(result, x.dtype, i, j - 1) if j else convert(result, x.dtype)
+            )
     return tuple(treedef.unflatten(column) for column in columns)
 
 
@@ -93,6 +111,36 @@ def convert(x: Any, dtype: Any, saturate: bool = False) -> Any:
     return x.astype(dtype)
 
 
+def rounder(
+    tree: Any, storages: Sequence[Storage | None], count: Array | None
+) -> Callable[[Array, Any, int, int], Array]:
+    """The function that puts state j of leaf i into its dtype."""
+    random = {j: s for j, s in enumerate(storages) if s and s.rounding == "stochastic"}
+    if random and count is None:
+        raise TypeError("rounder: a state without a count has no random bits.")
+    # A draw of 32 bits is enough for two states.
+    draws = {(s.seed, j // 2) for j, s in random.items()}
+    keys = {
+        (seed, n): keys_of(tree, count, seed, MOMENTS + (n << 8)) for seed, n in draws
+    }
+
+    def store(x: Array, dtype: Any, i: int, j: int) -> Array:
+        if j not in random or not is_narrow_float(dtype):
+            return convert(x, dtype, saturate=True)
+        key = keys[random[j].seed, j // 2][i]
+        return store_stochastically(x, key, jnp.dtype(dtype), 16 * (j % 2))
+
+    return store
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def store_stochastically(x: Array, key: Array, dtype: Any, shift: int) -> Array:
+    """x in a narrow dtype, rounded by half of the bits of a key."""
+    limit = float(jnp.finfo(dtype).max)
+    bits = random_bits(key, x) >> np.uint32(shift)
+    return stochastically(jnp.clip(x, -limit, limit), bits, dtype)
+
+
 def zeros_like(
     who: str,
     params: Params,
@@ -107,6 +155,7 @@ def zeros_like(
     `real` asks for the dtype of |g|², which is real for a complex g; `shapes` has the
     shape of each array where it is not that of its leaf.
     """
+    dtype = dtype.dtype if isinstance(dtype, Storage) else dtype
     leaves, treedef = jax.tree.flatten(params)
     moments = []
     for i, given in enumerate(leaves):

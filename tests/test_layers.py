@@ -17,6 +17,7 @@ LAYERS = [
     ["_base", "_numerics"],
     [
         "_align",
+        "_rounding",
         "_tree",
         "_stateful",
         "_chain",
@@ -28,7 +29,7 @@ LAYERS = [
     ],
     ["_fields", "_parts", "_surgery"],
     ["_transforms", "_schedules"],
-    ["_wrappers", "_diagnostics"],
+    ["_wrappers", "_diagnostics", "_precision"],
     ["_optimizers"],
     ["__init__"],
     ["lab", "__main__"],

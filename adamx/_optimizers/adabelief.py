@@ -91,8 +91,8 @@ def scale_by_belief(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
     check_flag(who, "nesterov", nesterov)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     b1, w1, w2 = hyperparameter(b1), complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps = hyperparameter(eps)
     with float64():
         # What flows in each step as part of the mean, so that nu is rounded once.

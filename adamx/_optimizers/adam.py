@@ -97,8 +97,8 @@ def scale_by_adam(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
     check_flags(who, nesterov=nesterov, debias=debias)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     b1, w1, w2 = hyperparameter(b1), complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
     def corrections(count: Array) -> tuple[Any, ...]:

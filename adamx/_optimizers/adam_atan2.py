@@ -77,8 +77,8 @@ def scale_by_adam_atan2(
     who = "scale_by_adam_atan2"
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "(0, inf)", a=a, b=b)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, w2 = complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     a, b = hyperparameter(a), hyperparameter(b)
 
     def correction(count: Array) -> tuple[Any, ...]:

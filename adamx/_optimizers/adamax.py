@@ -76,8 +76,8 @@ def scale_by_adamax(
     who = "scale_by_adamax"
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_in(who, "eps", eps, "[0, inf)")
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, b2, eps = complement(b1), hyperparameter(b2), hyperparameter(eps)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, complement(b2))
 
     def correction(count: Array) -> tuple[Any, ...]:
         return split(one_minus_power(w1, increment(count)))

@@ -103,8 +103,8 @@ def scale_by_ademamix(
     check_scalar_or_schedule(who, "b3", b3, "[0, 1)")
     check_scalar_or_schedule(who, "alpha", alpha, "[0, inf)")
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, w2 = complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     constant = None if callable(b3) else complement(b3)
 

@@ -102,8 +102,8 @@ def scale_by_adopt(
             f"{who}: expected clip_value_fn as a function of the count, got "
             f"{describe(clip_value_fn)}."
         )
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, w2, eps = complement(b1), complement(b2), hyperparameter(eps)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
 
     def limit(count: Array) -> tuple[Any, ...]:
         limits = (schedule_value(who, clip_value_fn, count),) if use_clipping else ()

@@ -108,8 +108,8 @@ def scale_by_amsgrad(
             f"{who}: expected no bias_correction flags with variant {variant!r}, which "
             "fixes them; leave them out."
         )
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, w2 = complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     correct_mu = bias_correction_mu and variant != "paper"
     correct_nu = bias_correction_nu and variant != "paper"

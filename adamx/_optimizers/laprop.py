@@ -84,8 +84,8 @@ def scale_by_laprop(
     who = "scale_by_laprop"
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_in(who, "eps", eps, "[0, inf)")
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     w1, w2, eps = complement(b1), complement(b2), hyperparameter(eps)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
 
     def corrections(count: Array) -> tuple[Any, ...]:
         t = increment(count)

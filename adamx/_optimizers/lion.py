@@ -14,10 +14,10 @@ from adamx._base import (
     check_all,
     check_choice,
     check_in,
-    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import complement, hyperparameter, lerp, times
+from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import descent
 from adamx._tree import require_real
@@ -78,8 +78,8 @@ def scale_by_lion(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_in(who, "smooth_beta", smooth_beta, "(0, inf)")
     check_choice(who, "mode", mode, MODES)
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
     w1, w2, slope = complement(b1), complement(b2), hyperparameter(smooth_beta)
+    mu = Moment(storage_of(who, "mu_dtype", mu_dtype, w2))
 
     def leaf(g: Array, mu: Array) -> tuple[Array, Array]:
         c = lerp(mu, g, w1)
@@ -91,9 +91,7 @@ def scale_by_lion(
             u = jnp.sign(c)
         return u, lerp(mu, g, w2)
 
-    return stateful(
-        who, ScaleByLionState, leaf, check=require_real, mu=Moment(mu_dtype)
-    )
+    return stateful(who, ScaleByLionState, leaf, check=require_real, mu=mu)
 
 
 def lion(

@@ -102,13 +102,13 @@ def scale_by_mars(
     check_all(who, "[0, 1)", b1=b1, b2=b2, b1_1d=b1_1d, b2_1d=b2_1d)
     check_all(who, "[0, inf)", gamma=gamma, eps=eps)
     check_flag(who, "optimize_1d", optimize_1d)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     last = Moment()
     eps = hyperparameter(eps)
     with float64():
         weight = hyperparameter(gamma) * hyperparameter(b1) / complement(b1)
     corrected = complement(b1), complement(b2)
     plain = complement(b1_1d), complement(b2_1d)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, *corrected)
 
     def corrections(count: Array) -> tuple[Any, ...]:
         # As in `scale_by_adam`, the corrections are folded into scalars.

@@ -99,8 +99,8 @@ def scale_by_radam(
     check_in(who, "threshold", threshold, "[4, inf)")
     check_flag(who, "nesterov", nesterov)
     check_choice(who, "variant", variant, VARIANTS)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype)
     b1, w1, w2 = hyperparameter(b1), complement(b1), complement(b2)
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     threshold = hyperparameter(threshold)
 

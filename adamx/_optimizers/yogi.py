@@ -89,8 +89,9 @@ def scale_by_yogi(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
     check_in(who, "initial_accumulator_value", initial_accumulator_value, "[0, inf)")
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, fill=initial_accumulator_value)
     w1, w2 = complement(b1), complement(b2)
+    fill = initial_accumulator_value
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2, fill)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
     def corrections(count: Array) -> tuple[Any, ...]:

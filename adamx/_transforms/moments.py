@@ -9,7 +9,6 @@ from adamx._base import (
     Updates,
     check_flag,
     check_in,
-    storage_dtype,
 )
 from adamx._numerics import (
     complement,
@@ -20,6 +19,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 
 
@@ -69,14 +69,14 @@ def trace(
     who = "trace"
     check_in(who, "decay", decay, "[0, 1]")
     check_flag(who, "nesterov", nesterov)
-    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
+    storage = storage_of(who, "accumulator_dtype", accumulator_dtype)
     decay = hyperparameter(decay)
 
     def leaf(g: Array, total: Array) -> tuple[Array, Array]:
         total = g + times(total, decay)
         return g + times(total, decay) if nesterov else total, total
 
-    return stateful(who, TraceState, leaf, trace=Moment(accumulator_dtype))
+    return stateful(who, TraceState, leaf, trace=Moment(storage))
 
 
 def ema(
@@ -109,8 +109,8 @@ def ema(
     who = "ema"
     check_in(who, "decay", decay, "[0, 1)")
     check_flag(who, "debias", debias)
-    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
     w = complement(decay)
+    storage = storage_of(who, "accumulator_dtype", accumulator_dtype, w)
 
     def correction(count: Array) -> tuple[Any, ...]:
         return split(1.0 / one_minus_power(w, increment(count)))
@@ -119,4 +119,4 @@ def ema(
         mean = lerp(mean, g, w)
         return times(mean, factor) if debias else mean, mean
 
-    return stateful(who, EmaState, leaf, correction, ema=Moment(accumulator_dtype))
+    return stateful(who, EmaState, leaf, correction, ema=Moment(storage))

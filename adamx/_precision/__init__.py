@@ -1,0 +1,1 @@
+"""Low-precision states and weights."""
