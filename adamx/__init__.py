@@ -56,6 +56,8 @@ from adamx._optimizers.rprop import scale_by_rprop as scale_by_rprop
 from adamx._optimizers.adam import ScaleByAdamState as ScaleByAdamState
 from adamx._optimizers.adam import adam as adam
 from adamx._optimizers.adam import scale_by_adam as scale_by_adam
+from adamx._optimizers.adam_root import ScaleByAdamRootState as ScaleByAdamRootState
+from adamx._optimizers.adam_root import scale_by_adam_root as scale_by_adam_root
 from adamx._optimizers.adamw import adamw as adamw
 from adamx._optimizers.adamax import adamax as adamax
 from adamx._optimizers.adamax import adamaxw as adamaxw
@@ -236,6 +238,34 @@ from adamx._diagnostics.report import summary as summary
 # Low precision: how moments are kept;
 from adamx._rounding import Storage as Storage
 from adamx._rounding import stochastic_round as stochastic_round
+
+# states in less memory;
+from adamx._precision.compress_state import CompressedState as CompressedState
+from adamx._precision.compress_state import compress_state as compress_state
+from adamx._precision.codec import Codec as Codec
+from adamx._precision.companded import companded_codec as companded_codec
+from adamx._precision.codec import plain_codec as plain_codec
+from adamx._precision.float8 import float8_codec as float8_codec
+from adamx._precision.dynamic import dynamic256_codec as dynamic256_codec
+from adamx._precision.dynamic import int4_codec as int4_codec
+
+# parameters of 16 bits that lose nothing;
+from adamx._precision.master_weights import MasterWeights24State as MasterWeights24State
+from adamx._precision.master_weights import MasterWeightsState as MasterWeightsState
+from adamx._precision.master_weights import master_weights as master_weights
+from adamx._precision.float32 import from_float32 as from_float32
+from adamx._precision.float32 import to_float32 as to_float32
+from adamx._precision.kahan import KahanSumState as KahanSumState
+from adamx._precision.kahan import kahan_sum as kahan_sum
+from adamx._precision.round_weights import (
+    RoundStochasticallyState as RoundStochasticallyState,
+)
+from adamx._precision.round_weights import round_stochastically as round_stochastically
+
+# and what cannot work, before a run and during one.
+from adamx._precision.check import Finding as Finding
+from adamx._precision.check import check_numerics as check_numerics
+from adamx._precision.code_metrics import code_metrics as code_metrics
 
 # Schedules.
 from adamx._schedules.ademamix import ademamix_alpha_schedule as ademamix_alpha_schedule

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from adamx._base import OptState, Params
-from adamx._rules import is_box, is_hole
+from adamx._rules import is_box, is_boxed_hole, is_hole
 
 
 def eval_params(state: OptState, params: Params) -> Params:
@@ -59,8 +59,12 @@ def eval_params(state: OptState, params: Params) -> Params:
 
 
 def unboxed(tree: Any) -> Any:
-    """The tree with arrays in the place of variables that box them."""
-    return jax.tree.map(lambda x: jax.tree.leaves(x)[0], tree, is_leaf=is_box)
+    """The tree with arrays, or holes, in the place of variables that box them."""
+
+    def content(x: Any) -> Any:
+        return jax.tree.leaves(x, is_leaf=is_hole)[0]
+
+    return jax.tree.map(content, tree, is_leaf=lambda x: is_box(x) or is_boxed_hole(x))
 
 
 def put_averages(averages: Any, params: Params) -> Params:

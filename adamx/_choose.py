@@ -15,6 +15,7 @@ from adamx._base import (
     is_float0,
     set_to_zero,
 )
+from adamx._numerics import is_narrow
 from adamx._tree import convert
 
 
@@ -50,6 +51,24 @@ def in_dtypes_of(like: Any, tree: Any) -> Any:
     return jax.tree.map(leaf, like, tree)
 
 
+def answer_to(
+    inner: GradientTransformation,
+    updates: Updates,
+    state: OptState,
+    params: Params | None,
+    extra_args: dict[str, Any],
+) -> Any:
+    """A tree in the dtypes in which `inner` answers to `updates`, for `in_dtypes_of`.
+
+    They are those of `updates`, unless it has its reasons, as `master_weights` has, to
+    answer to narrow ones in wider ones, which are not to be rounded.
+    """
+    arrays = [x for x in map(inexact, jax.tree.leaves(updates)) if x is not None]
+    if not any(is_narrow(x.dtype) for x in arrays):
+        return updates
+    return jax.eval_shape(lambda: inner.update(updates, state, params, **extra_args)[0])
+
+
 def update_if(
     condition: Array,
     inner: GradientTransformation,
@@ -63,8 +82,12 @@ def update_if(
     Of a step that is left out `inner` sees zeros: a NaN in what is not chosen would
     still be one in the derivatives.
     """
-    zeros, _ = set_to_zero().update(updates, ())
-    new, new_state = inner.update(
-        choose(condition, updates, zeros), state, params, **extra_args
-    )
-    return choose(condition, new, zeros), choose(condition, new_state, state)
+    updates = choose(condition, updates, zeros_of(updates))
+    new, new_state = inner.update(updates, state, params, **extra_args)
+    # Zeros of what comes out, which may be wider than what goes in.
+    return choose(condition, new, zeros_of(new)), choose(condition, new_state, state)
+
+
+def zeros_of(updates: Updates) -> Updates:
+    """Zeros in the place of updates."""
+    return set_to_zero().update(updates, ())[0]

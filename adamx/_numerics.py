@@ -53,8 +53,8 @@ def complement(b: Any) -> Any:
 
 
 def meant(value: Array, x: Array, i: int) -> Array:
-    """`decimal(x)[i]` where x is narrow, with the derivative of its neighbor."""
-    if not is_narrow(x):
+    """`decimal(x)[i]` of an x below float64, with the derivative of its neighbor."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize == 8:
         return value
     exact = decimal(lax.stop_gradient(x))[i]
     with float64():
@@ -68,9 +68,9 @@ def as_float64(x: Any) -> Array:
         return jnp.asarray(x).astype(jnp.float64)
 
 
-def is_narrow(x: Any) -> bool:
-    """Whether x is an array of a floating dtype narrower than float64."""
-    return jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 8
+def is_narrow(dtype: Any) -> bool:
+    """Whether a dtype is floating and narrower than float32."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
 
 
 DIGITS = 10  # nine tell any two float32 apart; one more where the logarithm is off
@@ -113,6 +113,30 @@ def one_minus_power(w: Any, count: Array) -> Array:
     """
     log_b = jnp.log1p(-jnp.asarray(w, jnp.float64))
     return -jnp.expm1(count.astype(jnp.float64) * log_b)
+
+
+def least_root(w1: Any, w2: Any, count: Array) -> Array:
+    """The least √nu / |mu| of means of g², g after `count` updates; in `float64()`.
+
+    By Cauchy and Schwarz, for weights w of g and v of g², and r = (1 - w1)² / (1 - w2):
+
+        |Σ w·g|² <= Σ (w² / v) · Σ v·g²,    Σ w² / v = (w1² / w2)·(1 + r + … + r^(t-1))
+
+    whatever the gradients. Less a millionth, for what the means have been rounded.
+    Below it a mean was lost: by underflow, or in being stored.
+    """
+    w1, w2 = (jnp.asarray(w, jnp.float64) for w in (w1, w2))
+    rest = (2 * w1 - w1 * w1 - w2) / (1 - w2)  # 1 - r
+    t = count.astype(jnp.float64)
+    total = jnp.where(rest == 0, t, one_minus_power(rest, count) / rest)
+    bounded = (total > 0.5) & (total < 1e300)  # not a NaN, of b2 = 0, either
+    root = jnp.sqrt(w2 / jnp.where(bounded, total, 1)) / w1
+    return jnp.where(bounded, (1 - 1e-6) * root, 0)
+
+
+def at_least(x: Array, least: Array) -> Array:
+    """x, or `least` where it is more, as a constant: of a bound nothing is learned."""
+    return jnp.where(least > x, lax.stop_gradient(least), x)
 
 
 def split(*scalars: Any) -> tuple[Any, ...]:
@@ -206,21 +230,27 @@ def capped_sq(x: Array) -> Array:
     return at_most_max(abs_sq(x))
 
 
+@jax.custom_jvp
 def at_most_max(x: Array) -> Array:
     """x, or the largest number where it overflowed: means of infinity stay infinite."""
     return lax.min(x, jnp.full_like(x, jnp.finfo(x.dtype).max))
 
 
-@jax.custom_jvp
-def safe_sqrt(x: Array) -> Array:
-    """√x with derivative 0 at 0, where that of `jnp.sqrt` is infinite."""
-    return lax.sqrt(x)
-
-
-@safe_sqrt.defjvp
+@at_most_max.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    root = safe_sqrt(*primals)
-    return root, safe_divide(tangents[0] / 2, root)
+    (x,), (dx,) = primals, tangents
+    # `lax.min` would multiply dx, which may have overflowed as well, by 0.
+    return at_most_max(x), jnp.where(jnp.isinf(x), 0, dx)
+
+
+def safe_sqrt(x: Array) -> Array:
+    """√x with derivative 0 at 0, where that of `jnp.sqrt` is infinite.
+
+    Not by a rule of its own: jax 0.10 forgets that in a scan that is differentiated
+    backward and then forward.
+    """
+    zero = x == 0
+    return jnp.where(zero, 0, lax.sqrt(jnp.where(zero, 1, x)))
 
 
 def ratio(x: Array, y: Array, floor: Any) -> Array:
@@ -233,6 +263,23 @@ def ratio(x: Array, y: Array, floor: Any) -> Array:
     return quotient(x, y) if far_from_underflow else safe_divide(x, y)
 
 
+def power_of_two(x: Array) -> tuple[Array, Array]:
+    """2^-k and 2^k such that 2^-k·x is in [1, 2), for x >= 0: products are exact.
+
+    From the bits of the exponent, without a division. Next to the largest number 2^-k·x
+    is in [2, 4), so that 2^-k is normal; below the least normal one k is 0, so that
+    derivatives at 0 are not large.
+    """
+    info = jnp.finfo(x.dtype)
+    whole = jnp.dtype(f"int{info.bits}").type
+    last = 2 ** int(info.nexp) - 2  # exponents are stored as k + last / 2
+    one, largest = (whole(i << int(info.nmant)) for i in (1, last - 1))
+    k = lax.bitcast_convert_type(x, whole) & (largest + 2 * one)
+    k = jnp.where(k == 0, whole(last // 2) * one, lax.min(k, jnp.full_like(k, largest)))
+    scale = lax.bitcast_convert_type(largest + one - k, x.dtype)
+    return scale, lax.bitcast_convert_type(k, x.dtype)
+
+
 def safe_divide(x: Array, y: Array) -> Array:
     """x / y for a real y >= 0, and 0 where y is 0; a NaN stays one."""
     zero = y == 0
@@ -242,8 +289,20 @@ def safe_divide(x: Array, y: Array) -> Array:
 def quotient(x: Array, y: Array) -> Array:
     """x / y for a real y."""
     if jnp.iscomplexobj(x):
-        return lax.complex(x.real / y, x.imag / y)
+        return lax.complex(_divide(x.real, y), _divide(x.imag, y))
+    return _divide(x, y)
+
+
+@jax.custom_jvp
+def _divide(x: Array, y: Array) -> Array:
+    """x / y, real, without a y² in its derivative, which may overflow or vanish."""
     return x / y
+
+
+@_divide.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
+    u = _divide(*primals)
+    return u, _divide(tangents[0] - u * tangents[1], primals[1])
 
 
 def agreement(x: Array, y: Array) -> Array:
@@ -262,6 +321,7 @@ def is_zero(c: Any) -> bool:
 def unit_norm(x: Array, axes: Any = None) -> Array:
     """√(Σ |x|²) over `axes`, which are kept, free of overflow and underflow."""
     x = jnp.abs(x)
-    largest = jnp.max(x, axes, keepdims=True, initial=0)
+    # The norm does not depend on the scale, so neither do its derivatives.
+    largest = lax.stop_gradient(jnp.max(x, axes, keepdims=True, initial=0))
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return safe_sqrt(jnp.sum(abs_sq(x / scale), axes, keepdims=True)) * scale

@@ -19,6 +19,7 @@ from jax import lax
 from jax.sharding import AxisType
 
 from adamx._base import Array, check_choice, describe, is_number, storage_dtype
+from adamx._numerics import is_narrow
 from adamx._rules import is_hole, places
 
 ROUNDINGS = ("nearest", "stochastic")
@@ -29,7 +30,9 @@ MOMENTS, WEIGHTS, CODES = 1, 2, 3  # streams of random bits
 class Storage:
     """A dtype in which to keep a moment, and how to round to it.
 
-    For every argument `mu_dtype` and `nu_dtype`, which take a plain dtype as well.
+    For every argument `mu_dtype`, `nu_dtype`, `accumulator_dtype` and `state_dtype`,
+    which take a plain dtype as well. A state without a count, as that of `trace`, has
+    no random bits, and rounds to the nearest or raises.
 
     Args:
       dtype: Floating, such as jnp.bfloat16.
@@ -80,22 +83,38 @@ def check_seed(who: str, seed: Any) -> None:
 
 
 def storage_of(
-    who: str, name: str, given: Any, w: Any = None, real: bool = False
+    who: str,
+    name: str,
+    given: Any,
+    *weights: Any,
+    real: bool = False,
+    counted: bool = True,
+    instead: str = "wrap the optimizer in compress_state, which counts",
 ) -> Storage | None:
-    """How to keep a mean of weight w a step; None is float32 or wider.
+    """How to keep means of these weights a step; None is float32 or wider.
 
-    Without w it is not a mean, and rounded to the nearest unless asked otherwise.
+    Without a weight it is no mean, and rounded to the nearest unless asked otherwise.
+    A state that is not `counted` has no random bits; the error says what to do instead.
     """
     if given is None:
         return None
     is_storage = isinstance(given, Storage)
     dtype = storage_dtype(who, name, given.dtype if is_storage else given, real)
     rounding, seed = (given.rounding, given.seed) if is_storage else (None, 0)
-    if not is_narrow_float(dtype):
+    if not is_narrow(dtype):
         return Storage(dtype, "nearest", seed)
-    if rounding is None:
-        rounding = "stochastic" if w is not None and stalls(dtype, w) else "nearest"
-    return Storage(dtype, rounding, seed)
+    chosen = rounding
+    if chosen is None:
+        slow = any(stalls(dtype, w) for w in weights)
+        chosen = "stochastic" if slow else "nearest"
+    if chosen == "stochastic" and not counted:
+        why = "" if rounding else ", which does not follow so slow a mean otherwise"
+        accept = "" if rounding else f', or take Storage("{dtype.name}", "nearest")'
+        raise ValueError(
+            f"{who}: expected {name} without stochastic rounding, for which the state "
+            f"has no count, got {dtype.name}{why}; {instead}{accept}."
+        )
+    return Storage(dtype, chosen, seed)
 
 
 def stalls(dtype: Any, w: Any) -> bool:
@@ -105,11 +124,6 @@ def stalls(dtype: Any, w: Any) -> bool:
     that is still off by 5 %. What is not known before the program runs may.
     """
     return not is_number(w) or w <= 0.02 * 2.0 ** (7 - int(jnp.finfo(dtype).nmant))
-
-
-def is_narrow_float(dtype: Any) -> bool:
-    """Whether a dtype is floating and narrower than float32."""
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
 
 
 def stochastic_round(x: Array, key: Array, dtype: Any = jnp.bfloat16) -> Array:
@@ -141,7 +155,7 @@ def stochastic_round(x: Array, key: Array, dtype: Any = jnp.bfloat16) -> Array:
     """
     who = "stochastic_round"
     dtype = storage_dtype(who, "dtype", dtype, real=True)
-    if dtype is None or not is_narrow_float(dtype):
+    if dtype is None or not is_narrow(dtype):
         raise TypeError(f"{who}: expected a dtype narrower than float32, got {dtype}.")
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise TypeError(f"{who}: expected x as a floating array, got {describe(x)}.")
@@ -149,12 +163,17 @@ def stochastic_round(x: Array, key: Array, dtype: Any = jnp.bfloat16) -> Array:
     return stochastically(x, jax.random.bits(key, x.shape, jnp.uint32), dtype)
 
 
-def stochastically(x: Array, bits: Array, dtype: Any) -> Array:
-    """As `stochastic_round`, by the low 16 of given bits, u32 of the shape of x."""
-    limit = float(jnp.finfo(dtype).max)
+def stochastically(
+    x: Array, bits: Array, dtype: Any, *, saturate: bool = False
+) -> Array:
+    """As `stochastic_round`, by the low 16 of given bits, u32 of the shape of x.
+
+    If asked, infinity becomes the largest number.
+    """
     x = x.astype(jnp.float32)
     y = neighbor(x, bits, jnp.dtype(dtype))
-    return jnp.where(jnp.isinf(x), x, jnp.clip(y, -limit, limit)).astype(dtype)
+    stays = jnp.isnan(x) if saturate else ~jnp.isfinite(x)
+    return _straight(x, jnp.where(stays, x, y)).astype(dtype)
 
 
 @jax.custom_jvp
@@ -170,20 +189,32 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
 
 
 def neighbor(x: Array, bits: Array, dtype: Any) -> Array:
-    """The one of the two neighbors of x, f32, in a dtype, that 16 bits choose."""
+    """The one of the two neighbors of x, f32, in a dtype that 16 bits choose."""
     info = jnp.finfo(dtype)
     cut = 23 - int(info.nmant)
-    unit, low = jnp.uint32(1 << cut), bits & jnp.uint32(0xFFFF)
-    chance = low >> jnp.uint32(16 - cut) if cut < 16 else low << jnp.uint32(cut - 16)
+    unit, low = np.uint32(1 << cut), bits & np.uint32(0xFFFF)
+    chance = low >> np.uint32(16 - cut) if cut < 16 else low << np.uint32(cut - 16)
+    own = lax.bitcast_convert_type(x, jnp.uint32)
+    sign, most = own & np.uint32(1 << 31), np.float32(info.max).view(np.uint32)
     # The mantissa of a float32 overflows into its exponent, as it should.
-    y = lax.bitcast_convert_type(x, jnp.uint32) + chance
-    y = lax.bitcast_convert_type(y & ~(unit - jnp.uint32(1)), jnp.float32)
+    size = lax.min((own ^ sign) + chance, jnp.full_like(own, most))
+    size = size & ~(unit - np.uint32(1))
+    y = lax.bitcast_convert_type(size | sign, jnp.float32)
     if dtype != jnp.bfloat16:
         # Its smallest numbers are evenly spaced. (Those of bfloat16 are float32's.)
         step = float(info.smallest_subnormal)
-        whole = jnp.floor(jnp.abs(x) / step + low.astype(jnp.float32) * 2.0**-16) * step
-        y = jnp.where(jnp.abs(x) < float(info.tiny), jnp.copysign(whole, x), y)
-    return _straight(x, jnp.where(jnp.isfinite(x), y, x))
+        steps = jnp.abs(x) / step
+        whole = jnp.floor(steps)
+        # Not floor(steps + chance), a sum that would be rounded.
+        up = (steps - whole) + fraction(bits) >= 1
+        even = (whole + up.astype(jnp.float32)) * step
+        y = jnp.where(jnp.abs(x) < float(info.tiny), jnp.copysign(even, x), y)
+    return y
+
+
+def fraction(bits: Array) -> Array:
+    """The low 16 of u32 bits as a number in [0, 1), f32."""
+    return (bits & jnp.uint32(0xFFFF)).astype(jnp.float32) * 2.0**-16
 
 
 def mix(x: Any) -> Any:

@@ -260,7 +260,17 @@ def shapes_of(tree: Any) -> Any:
 
 def is_box(x: Any) -> bool:
     """Whether x is a node around one array, as Flax's variables are."""
+    content = contents_of(x)
+    return len(content) == 1 and jax.tree_util.all_leaves(content)
+
+
+def is_boxed_hole(x: Any) -> bool:
+    """Whether x is such a node around a hole."""
+    return any(map(is_hole, contents_of(x)))
+
+
+def contents_of(x: Any) -> list[Any]:
+    """The one child of a node that has only this, called `value`."""
     children = jax.tree_util.tree_leaves_with_path(x, is_leaf=lambda y: y is not x)
-    return [path for path, _ in children] == [(VALUE,)] and jax.tree_util.all_leaves(
-        [children[0][1]]
-    )
+    only_value = [path for path, _ in children] == [(VALUE,)]
+    return [child for _, child in children] if only_value else []

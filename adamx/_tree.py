@@ -1,6 +1,7 @@
 """The maths for one array, lifted to trees; initial states; norms."""
 
 import functools
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -17,6 +18,7 @@ from adamx._numerics import (
     cast,
     complement,
     float64,
+    is_narrow,
     one_minus_power,
     rounded,
     safe_sqrt,
@@ -27,7 +29,6 @@ from adamx._numerics import (
 from adamx._rounding import (
     MOMENTS,
     Storage,
-    is_narrow_float,
     keys_of,
     random_bits,
     stochastically,
@@ -57,23 +58,27 @@ def map_leaves(
     what `leaf` then takes as its last argument, known before the program runs.
 
     `storages` says how to round states on the way to their dtypes, the only place where
-    they are; the random bits that it may take are those of the step `count`.
+    they are; the random bits that it may take are those of the step `count`. Where the
+    new g is a function, it is called with the new states as they are kept: what reads
+    neither old states nor unrounded ones lets XLA write new states over old ones.
     """
     rows, treedef = align(who, updates, states, read, shapes)
-    # Traced once for each shape, and one kernel outside of a jit. So a leaf is made
-    # with its transformation, and what changes between steps comes in `scalars`.
     taken = 1 + len(states) + len(read) + len(scalars)
-    leaf = jax.jit(leaf, static_argnums=() if plans is None else taken)
-    store = rounder(updates, storages, count)
+    run = program(leaf, None if plans is None else taken)
+    draws = draws_of(updates, storages, count)
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
     for i, row in enumerate(rows):
         inside = compute_dtypes(*(x.dtype for x in row))
         # Kinds that do not belong together are reported below, by name.
         mixed = len(set(map(is_complex, inside))) > 1
         with jax.numpy_dtype_promotion("standard") if mixed else nullcontext():
-            plan = () if plans is None else (plans[i],)
-            results = leaf(*map(convert, row, inside), *scalars, *plan)
-        results = results if states else (results,)
+            results = run(
+                tuple(x.dtype for x in row[1 : 1 + len(states)]),
+                {j: (keys[i], shift) for j, (keys, shift) in draws.items()},
+                *map(convert, row, inside),
+                *scalars,
+                *(() if plans is None else (plans[i],)),
+            )
         for j, (column, x) in enumerate(zip(columns, row, strict=False)):
             result = results[j]
             if is_complex(result.dtype) and not is_complex(x.dtype):
@@ -81,10 +86,68 @@ def map_leaves(
                     f"{who}: expected a complex array, got {describe(x)}"
                     f"{at(updates, i)}; updates, params and state must all be complex."
                 )
-            column.append(
-                store(result, x.dtype, i, j - 1) if j else convert(result, x.dtype)
-            )
+            column.append(convert(result, x.dtype))
     return tuple(treedef.unflatten(column) for column in columns)
+
+
+PROGRAMS: Any = weakref.WeakKeyDictionary()
+
+
+def program(leaf: Callable[..., Any], plan: int | None) -> Callable[..., Any]:
+    """`leaf` with its states in their dtypes, as a program: the same each time.
+
+    Traced once for each shape, and one kernel outside of a jit. So a leaf is made with
+    its transformation, and what changes between steps comes in its arguments.
+    """
+    if leaf in PROGRAMS:
+        return PROGRAMS[leaf]
+    # It must not live as long as the dictionary does.
+    known = weakref.ref(leaf)
+
+    def run(dtypes: tuple[Any, ...], draws: dict[int, Any], *args: Any) -> Any:
+        alive: Any = known()
+        results = alive(*args)
+        if not dtypes:
+            return (results,)
+        u, *new = results
+        kept = [
+            stored(x, dtype, *draws.get(j, ()))
+            for j, (x, dtype) in enumerate(zip(new, dtypes, strict=True))
+        ]
+        if callable(u):
+            u = u(*(convert(x, y.dtype) for x, y in zip(kept, new, strict=True)))
+        return u, *kept
+
+    static = (0,) if plan is None else (0, 2 + plan)
+    PROGRAMS[leaf] = jax.jit(run, static_argnums=static)
+    return PROGRAMS[leaf]
+
+
+def stored(x: Array, dtype: Any, key: Any = None, shift: Any = 0) -> Array:
+    """x in the dtype of a state, at most its largest number; by chance with a key."""
+    if is_complex(x.dtype) and not is_complex(dtype):
+        return x  # an error, which names it, is raised outside
+    if key is None or not is_narrow(dtype):
+        return convert(x, dtype, saturate=True)
+    return stochastically(x, random_bits(key, x) >> shift, dtype, saturate=True)
+
+
+def draws_of(
+    tree: Any, storages: Sequence[Storage | None], count: Array | None
+) -> dict[int, tuple[Array, Any]]:
+    """For states rounded by chance a key for each leaf, and which of its bits to take.
+
+    A draw of 32 bits is enough for two states.
+    """
+    if count is None:
+        return {}
+    random = {j: s for j, s in enumerate(storages) if s and s.rounding == "stochastic"}
+    kinds = {(s.seed, MOMENTS + (j // 2 << 8)) for j, s in random.items()}
+    keys = {kind: keys_of(tree, count, *kind) for kind in kinds}
+    return {
+        j: (keys[s.seed, MOMENTS + (j // 2 << 8)], np.uint32(16 * (j % 2)))
+        for j, s in random.items()
+    }
 
 
 @functools.cache
@@ -109,36 +172,6 @@ def convert(x: Any, dtype: Any, saturate: bool = False) -> Any:
         limit = float(jnp.finfo(dtype).max)
         x = jnp.clip(x, -limit, limit)
     return x.astype(dtype)
-
-
-def rounder(
-    tree: Any, storages: Sequence[Storage | None], count: Array | None
-) -> Callable[[Array, Any, int, int], Array]:
-    """The function that puts state j of leaf i into its dtype."""
-    random = {j: s for j, s in enumerate(storages) if s and s.rounding == "stochastic"}
-    if random and count is None:
-        raise TypeError("rounder: a state without a count has no random bits.")
-    # A draw of 32 bits is enough for two states.
-    draws = {(s.seed, j // 2) for j, s in random.items()}
-    keys = {
-        (seed, n): keys_of(tree, count, seed, MOMENTS + (n << 8)) for seed, n in draws
-    }
-
-    def store(x: Array, dtype: Any, i: int, j: int) -> Array:
-        if j not in random or not is_narrow_float(dtype):
-            return convert(x, dtype, saturate=True)
-        key = keys[random[j].seed, j // 2][i]
-        return store_stochastically(x, key, jnp.dtype(dtype), 16 * (j % 2))
-
-    return store
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def store_stochastically(x: Array, key: Array, dtype: Any, shift: int) -> Array:
-    """x in a narrow dtype, rounded by half of the bits of a key."""
-    limit = float(jnp.finfo(dtype).max)
-    bits = random_bits(key, x) >> np.uint32(shift)
-    return stochastically(jnp.clip(x, -limit, limit), bits, dtype)
 
 
 def zeros_like(

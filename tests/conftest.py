@@ -46,11 +46,13 @@ class Doctests:
 def pytest_collection_modifyitems(items):
     """Sends all tests of a row to one process, which then compiles it once.
 
-    What the first row of a name has shown, the others show in .ci/run.
+    What the first row of a name has shown, the others show in .ci/run, and what a
+    recipe has shown, the block that it is made of.
     """
     from cases import CASES, USUAL  # on the path only when pytest is configured
 
     first = {case.name: case for case in reversed(CASES)}
+    blocks = {f"scale_by_{name}" for name in first}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         row, module = params.get("case"), item.path.stem
@@ -62,7 +64,8 @@ def pytest_collection_modifyitems(items):
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
         again = module in ("test_laws", "test_ranges", "test_surgery") or narrow
         around = module == "test_around" and row.name not in USUAL
-        if around or (again and not row.wrap and row is not first[row.name]):
+        known = row is not first.get(row.name) or row.name in blocks
+        if around or (again and not row.wrap and known):
             item.add_marker(pytest.mark.exhaustive)
 
 

@@ -322,7 +322,7 @@ def test_sixteen_bit_gradients_are_accumulated_and_handed_on_in_float32():
         assert states.acc_grads.dtype == jnp.float32
         assert updates.dtype == dtype
         assert float(updates[1, 0]) == 1.0
-    assert set(seen) == {jnp.dtype("float32")}
+    assert jnp.dtype("float32") in seen  # besides, for the dtype of its answer, dtype
 
 
 def test_accumulators_are_as_narrow_as_asked_and_never_narrower_than_by_default():

@@ -45,10 +45,12 @@ WRAPPERS = {
     "MultiSteps": lambda tx: adamx.MultiSteps(tx, 2),
     "apply_if_finite": lambda tx: adamx.apply_if_finite(tx, 3),
     "cautious": lambda tx: adamx.cautious(tx, downhill=True),
+    "compress_state": lambda tx: adamx.compress_state(tx, min_size=0),
     "dynamic_loss_scale": lambda tx: adamx.dynamic_loss_scale(tx, 4.0, 2),
     "ema_params": before(adamx.ema_params(0.9)),
     "grokfast": lambda tx: adamx.grokfast(tx, 0.0, 1.0),
     "lookahead": lambda tx: adamx.lookahead(tx, 1, 1.0),
+    "master_weights": adamx.master_weights,
     "record": adamx.record,
     "reduce_on_plateau": before(adamx.reduce_on_plateau(0.5, patience=0)),
     "scale_by_path": before(adamx.scale_by_path(HALF_OF_B)),
@@ -72,14 +74,14 @@ def pair(case, wrapper, watch=lambda tx: tx):
 
 def test_no_wrapper_is_missing():
     """One is what takes a transformation first, or in the case of one a factory."""
-    wrappers = set()
+    wrappers, packages = set(), ("adamx._wrappers.", "adamx._precision.")
     for name, thing in vars(adamx).items():
-        if getattr(thing, "__module__", "").startswith("adamx._wrappers."):
-            first = next(iter(inspect.signature(thing).parameters.values()))
-            if first.annotation is adamx.GradientTransformation:
+        if getattr(thing, "__module__", "").startswith(packages):
+            first = next(iter(inspect.signature(thing).parameters.values()), None)
+            if first and first.annotation is adamx.GradientTransformation:
                 wrappers.add(name)
     assert len(wrappers) > 6
-    assert wrappers <= WRAPPERS.keys()
+    assert wrappers - {"check_numerics"} <= WRAPPERS.keys()  # which says, and wraps not
 
 
 optimizers = pytest.mark.parametrize("case", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -109,7 +111,10 @@ def types(tree):
 @wrappers
 @optimizers
 def test_types_are_fixed_by_init(case, wrapper, empty):
-    """As the carry of a scan, too."""
+    """As the carry of a scan, too. Those of updates are the gradients', but for one.
+
+    With `master_weights` the updates of narrow parameters are float32.
+    """
     tx = pair(case, wrapper)
     params, grads = ({}, {}) if empty else (PARAMS, GRADS)
 
@@ -125,6 +130,8 @@ def test_types_are_fixed_by_init(case, wrapper, empty):
     assert not any(weak for _, _, weak in types(state)[1])
     first, last, updates = jax.eval_shape(run, params, grads)
     assert types(first) == types(last) == types(state)
+    if wrapper == "master_weights" and not empty:
+        grads = grads | {"v": grads["v"].astype(jnp.float32)}
     twice = jax.tree.map(lambda g: jax.ShapeDtypeStruct((2, *g.shape), g.dtype), grads)
     assert types(updates) == types(twice)
 
@@ -357,3 +364,19 @@ def test_cautious_updates_are_those_that_go_downhill(case):
         jax.tree.map(leaf, u, g) for u, g in zip(alone_updates, STREAM, strict=True)
     ]
     assert_close(updates, want, ulps=2, size=0.0)
+
+
+@optimizers
+def test_masters_of_bfloat16_are_float32_parameters(case):
+    """The same updates, the same state."""
+    start = jax.tree.map(lambda p: p.astype(jnp.bfloat16), START)
+    params, state = start, pair(case, "master_weights").init(start)
+    wide = jax.tree.map(lambda p: p.astype(jnp.float32), start)
+    wide_state = case.tx.init(wide)
+    for g in STREAM:
+        u, state = pair(case, "master_weights").update(g, state, params)
+        params = adamx.apply_updates(params, u)
+        u, wide_state = case.tx.update(g, wide_state, wide)
+        wide = adamx.apply_updates(wide, u)
+        chex.assert_trees_all_equal(adamx.to_float32(params, state), wide)
+    chex.assert_trees_all_equal(state.inner_state, wide_state)

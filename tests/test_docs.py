@@ -90,8 +90,9 @@ def test_the_readme_lists_every_optimizer():
         and "scale_by" not in name
     }
     assert made <= rows
+    # A block without a recipe stands there itself.
     assert {f.stem for f in folder.glob("[a-z]*.py")} <= {
-        FUNCTIONS[name].__module__.rpartition(".")[2] for name in made
+        FUNCTIONS[name].__module__.rpartition(".")[2] for name in rows & set(FUNCTIONS)
     }
 
 

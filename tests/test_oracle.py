@@ -56,7 +56,14 @@ def test_matches_the_oracle_where_dtypes_differ(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["scale_by_adam", "scale_by_adam-slow", "amsgrad-torch", "rmsprop-torch"]
+    "name",
+    [
+        "scale_by_adam",
+        "scale_by_adam-slow",
+        "scale_by_adam_root",
+        "amsgrad-torch",
+        "rmsprop-torch",
+    ],
 )
 def test_long_runs_do_not_drift(name):
     """After 10 000 steps still two ulp; b·x + (1 - b)·y would have drifted to 76."""

@@ -156,7 +156,8 @@ def test_moments_are_kept_in_the_dtype_asked_for(name, options):
         for found in (fields(state), fields(new)):
             for other, tree in found.items():
                 for x in jax.tree.leaves(tree) if other != "count" else ():
-                    is_asked = other == field or (field, other) == ("nu", "nu_max")
+                    pairs = ("nu", "nu_max"), ("mu", "last")
+                    is_asked = other == field or (field, other) in pairs
                     assert x.dtype == (jnp.bfloat16 if is_asked else jnp.float32)
 
 

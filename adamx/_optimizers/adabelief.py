@@ -67,8 +67,8 @@ def scale_by_belief(
       eps_root: Added to nu in every step, where it adds up to eps_root / (1 - b2), in
         units of the gradient squared; in [0, ∞).
       nesterov: Whether to look ahead, as in `scale_by_adam`.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByBeliefState`, two arrays for each parameter.
@@ -109,13 +109,15 @@ def scale_by_belief(
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, ahead: Any
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            m = times(mu, ahead) + times(g, w1) if nesterov else mu
+            return ratio(m, times(safe_sqrt(nu), factor) + cast(floor, nu), eps)
+
         # The new g - mu is b1 times the old one, without a second subtraction.
         surprise = times(g - mu, b1)
         mu = lerp(mu, g, w1)
-        nu = lerp(nu, capped_sq(surprise) + cast(source, nu), w2)
-        m = times(mu, ahead) + times(g, w1) if nesterov else mu
-        return ratio(m, times(safe_sqrt(nu), factor) + cast(floor, nu), eps), mu, nu
+        return u, mu, lerp(nu, capped_sq(surprise) + cast(source, nu), w2)
 
     return stateful(who, ScaleByBeliefState, leaf, corrections, mu=mu, nu=nu)
 
@@ -147,8 +149,8 @@ def adabelief(
       eps: In [0, ∞).
       eps_root: In [0, ∞).
       nesterov: Whether to look ahead.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -1,6 +1,6 @@
 """Adadelta: Zeiler, 2012, https://arxiv.org/abs/1212.5701."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adamx._base import (
     Array,
@@ -22,6 +22,7 @@ from adamx._numerics import (
     safe_divide,
     safe_sqrt,
 )
+from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import add_decayed_weights, descent
 from adamx._transforms.wide import rounded_once
@@ -34,7 +35,9 @@ class ScaleByAdaDeltaState(NamedTuple):
     e_x: Updates  # like params, real; running mean of |u|²
 
 
-def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> GradientTransformation:
+def scale_by_adadelta(
+    rho: Scalar = 0.9, eps: Scalar = 1e-6, *, nu_dtype: Any = None
+) -> GradientTransformation:
     """Scales updates by the root mean square of past steps over that of gradients.
 
         e_g = e_g + (1 - rho)·(|g|² - e_g)
@@ -47,12 +50,15 @@ def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> GradientTransfor
       rho: Decay of both means per step, in [0, 1).
       eps: In (0, ∞), in units of the gradient squared and of the parameters squared;
         it starts the motion.
+      nu_dtype: Dtype in which both are kept, or a `Storage`; None is float32 or wider.
+        A bfloat16 is for rho < 0.98: the state has no count for stochastic rounding.
 
     Returns:
       A transformation. State: `ScaleByAdaDeltaState`, two arrays for each parameter.
 
     Raises:
-      ValueError: A number out of its range; at update, trees that do not match.
+      ValueError: A number out of its range, a nu_dtype that does not follow the means;
+        at update, trees that do not match.
       TypeError: A wrong kind of argument; a parameter not floating or complex.
 
     Differs from Optax: 16-bit parameters get float32 means.
@@ -68,6 +74,9 @@ def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> GradientTransfor
     check_in(who, "rho", rho, "[0, 1)")
     check_in(who, "eps", eps, "(0, inf)")
     w, eps = complement(rho), hyperparameter(eps)
+    mean = Moment(
+        storage_of(who, "nu_dtype", nu_dtype, w, real=True, counted=False), real=True
+    )
 
     def leaf(g: Array, e_g: Array, e_x: Array) -> tuple[Array, Array, Array]:
         e_g = lerp(e_g, capped_sq(g), w)
@@ -75,9 +84,7 @@ def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> GradientTransfor
         u = product(g, safe_divide(safe_sqrt(e_x + floor), safe_sqrt(e_g + floor)))
         return u, e_g, lerp(e_x, capped_sq(u), w)
 
-    return stateful(
-        who, ScaleByAdaDeltaState, leaf, e_g=Moment(real=True), e_x=Moment(real=True)
-    )
+    return stateful(who, ScaleByAdaDeltaState, leaf, e_g=mean, e_x=mean)
 
 
 def adadelta(
@@ -86,6 +93,8 @@ def adadelta(
     eps: Scalar = 1e-6,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: MaskOrFn | None = None,
+    *,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Makes Adadelta, with L2 regularization: u = -learning_rate·adadelta(g + λ·p).
 
@@ -99,6 +108,7 @@ def adadelta(
       eps: As in `scale_by_adadelta`, in (0, ∞).
       weight_decay: As in `add_decayed_weights`, in units of gradient per parameter.
       weight_decay_mask: Where to decay, as in `masked`; None is everywhere.
+      nu_dtype: As in `scale_by_adadelta`.
 
     Returns:
       A transformation. State: `(EmptyState, ScaleByAdaDeltaState, EmptyState)`, the
@@ -122,7 +132,7 @@ def adadelta(
     return rounded_once(
         chain(
             add_decayed_weights(weight_decay, weight_decay_mask),
-            scale_by_adadelta(rho, eps),
+            scale_by_adadelta(rho, eps, nu_dtype=nu_dtype),
             *descent("adadelta", learning_rate),
         )
     )

@@ -252,7 +252,8 @@ def adafactor(
       multiply_by_parameter_scale: Whether steps are relative to rms(p).
       clipping_threshold: As in `clip_by_block_rms`, in (0, ∞); None does not clip.
       momentum: Decay of the mean of x, in [0, 1); None keeps no mean.
-      dtype_momentum: Dtype in which that mean is kept; None is float32 or wider.
+      dtype_momentum: Dtype in which that mean is kept, or a `Storage`; None is float32
+        or wider.
       weight_decay_rate: As in `add_decayed_weights`, the share of p per step; None is
         none.
       eps: As epsilon in `scale_by_factored_rms`. PyTorch's is that of the parameters'

@@ -1,6 +1,6 @@
 """AdaGrad: Duchi, Hazan & Singer, 2011, JMLR 12."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adamx._base import (
     Array,
@@ -22,6 +22,7 @@ from adamx._numerics import (
     safe_divide,
     safe_sqrt,
 )
+from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import descent
 
@@ -37,6 +38,7 @@ def scale_by_rss(
     eps: Scalar = 1e-7,
     *,
     eps_in_sqrt: bool = True,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Scales updates by the root of the sum of all squared ones.
 
@@ -49,12 +51,17 @@ def scale_by_rss(
       eps: In [0, ∞), in units of the gradient squared inside the root, of the gradient
         outside.
       eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
+      nu_dtype: Dtype in which the sum is kept, or a `Storage`; None is float32 or
+        wider. Of narrower ones only a `Storage` that rounds to the nearest, with which
+        the sum stands still from 2^8 |g|² to 2^9 |g|² on (bfloat16): the state has no
+        count for stochastic rounding.
 
     Returns:
       A transformation. State: `ScaleByRssState`, one array for each parameter.
 
     Raises:
-      ValueError: A number out of its range; at update, trees that do not match.
+      ValueError: A number out of its range, a nu_dtype that does not follow the sum; at
+        update, trees that do not match.
       TypeError: A wrong kind of argument; a parameter not floating or complex.
 
     Differs from Optax: 16-bit parameters get a float32 sum.
@@ -78,7 +85,8 @@ def scale_by_rss(
             return safe_divide(g, safe_sqrt(total + cast(eps, total))), total
         return ratio(g, safe_sqrt(total) + cast(eps, total), eps), total
 
-    start = Moment(real=True, fill=initial_accumulator_value)
+    storage = storage_of(who, "nu_dtype", nu_dtype, 0.0, real=True, counted=False)
+    start = Moment(storage, real=True, fill=initial_accumulator_value)
     return stateful(who, ScaleByRssState, leaf, sum_of_squares=start)
 
 
@@ -88,6 +96,7 @@ def adagrad(
     eps: Scalar = 1e-7,
     *,
     eps_in_sqrt: bool = True,
+    nu_dtype: Any = None,
     weight_decay: ScalarOrSchedule | None = None,
     mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
@@ -100,6 +109,7 @@ def adagrad(
       initial_accumulator_value: As in `scale_by_rss`, like all that follow.
       eps: In [0, ∞).
       eps_in_sqrt: Whether eps is inside the root.
+      nu_dtype: As in `scale_by_rss`.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 
@@ -124,6 +134,8 @@ def adagrad(
     Reference: Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html
     """
     return chain(
-        scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt),
+        scale_by_rss(
+            initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt, nu_dtype=nu_dtype
+        ),
         *descent("adagrad", learning_rate, weight_decay, mask),
     )

@@ -15,12 +15,14 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
+    at_least,
     capped_sq,
     cast,
     complement,
     hyperparameter,
     increment,
     is_zero,
+    least_root,
     lerp,
     one_minus_power,
     ratio,
@@ -59,16 +61,21 @@ def scale_by_adam(
 
     The result has no sign and no learning rate; |u| is about 1 at most, in steps.
 
+    Training can be differentiated, forward and backward and twice, with respect to all
+    numbers, the gradients and the parameters, as with every optimizer of adamx. Where g
+    has always been 0, in dead units, the slope of u is 1 / eps at first, as is right of
+    g / (|g| + eps). With eps = 0 there is none, and 0 stands for it.
+
     Args:
       b1: Decay of mu per step, in [0, 1); its horizon is about 1 / (1 - b1) steps.
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead: mu / c1 becomes
         b1·mu / (1 - b1^(t + 1)) + (1 - b1)·g / c1.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. bfloat16 rounds
-        each step to the nearest: with b2 above 0.98 nu then hardly decays.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. In
+        bfloat16 it is rounded stochastically where 1 - b2 ≤ 0.02, else to the nearest.
       debias: Whether to correct for the start at zero; without it c1 = c2 = 1, for
         `bias_correction` to follow.
 
@@ -81,7 +88,7 @@ def scale_by_adam(
 
     Differs from Optax: 16-bit parameters get float32 moments; 1 - b^t and the moments
       are exact to the last bit or two, where Optax's first step at b2 = 0.999 is
-      57 ulp off, and 5830 at 0.99999.
+      57 ulp off, and 5830 at 0.99999; its derivative at g = 0 is NaN.
 
     Example:
       >>> tx = adamx.scale_by_adam()
@@ -110,16 +117,26 @@ def scale_by_adam(
         ahead = b1
         if nesterov and debias:
             ahead = b1 * c1 / one_minus_power(w1, increment(t))
-        return split(c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root, ahead)
+        least = least_root(w1, w2, t)
+        return split(c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root, ahead, least)
 
     def leaf(
-        g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
-    ) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
-        nu = lerp(nu, capped_sq(g), w2)
-        m = times(mu, ahead) + times(g, w1) if nesterov else mu
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
+        g: Array,
+        mu: Array,
+        nu: Array,
+        factor: Any,
+        floor: Any,
+        offset: Any,
+        ahead: Any,
+        least: Any,
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            m = times(mu, ahead) + times(g, w1) if nesterov else mu
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            root = at_least(safe_sqrt(a), jnp.abs(mu) * cast(least, a))
+            return ratio(m, times(root, factor) + cast(floor, a), eps)
+
+        return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 
@@ -146,9 +163,9 @@ def adam(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdamState, EmptyState)`, the second

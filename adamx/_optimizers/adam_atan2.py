@@ -55,9 +55,9 @@ def scale_by_adam_atan2(
       a: Size of u, in (0, ∞); 4 / π makes the first step exactly 1.
       b: Weight of the root, in (0, ∞): the larger it is, the nearer is u to Adam's
         ratio, times a / b.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. bfloat16 rounds
-        each step to the nearest: with b2 above 0.98 nu then hardly decays.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. In
+        bfloat16 it is rounded stochastically where 1 - b2 ≤ 0.02, else to the nearest.
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter.
@@ -87,10 +87,11 @@ def scale_by_adam_atan2(
         c1, c2 = one_minus_power(w1, t), one_minus_power(w2, t)
         return split(b * c1 / jnp.sqrt(c2))
 
-    def leaf(g: Array, mu: Array, nu: Array, factor: Any) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
-        nu = lerp(nu, capped_sq(g), w2)
-        return times(angle(mu, times(safe_sqrt(nu), factor)), a), mu, nu
+    def leaf(g: Array, mu: Array, nu: Array, factor: Any) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            return times(angle(mu, times(safe_sqrt(nu), factor)), a)
+
+        return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 
     return stateful(
         who, ScaleByAdamState, leaf, correction, check=require_real, mu=mu, nu=nu
@@ -127,8 +128,8 @@ def adam_atan2(
       b2: In [0, 1).
       a: In (0, ∞).
       b: In (0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -20,7 +20,6 @@ from adamx._base import (
     check_all,
     check_state,
     describe,
-    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -39,6 +38,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._rules import by_leaf, rule_for
 from adamx._transforms.decay import BIAS_OR_NORM, EMBEDDING, descent
 from adamx._tree import map_leaves, zero_count, zeros_like
@@ -81,8 +81,8 @@ def scale_by_adam_mini(
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByAdamMiniState`, one array for each parameter and
@@ -105,9 +105,9 @@ def scale_by_adam_mini(
     axes_of = rule_for(who, "v_axes", v_axes, as_axes, is_axes)
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
     w1, w2 = complement(b1), complement(b2)
+    mu_storage = storage_of(who, "mu_dtype", mu_dtype, w1)
+    nu_storage = storage_of(who, "nu_dtype", nu_dtype, w2, real=True)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
     def blocks(tree: Any) -> tuple[list[Axes], list[Any]]:
@@ -127,9 +127,9 @@ def scale_by_adam_mini(
         return plans, shapes
 
     def init(params: Params) -> ScaleByAdamMiniState:
-        mu = zeros_like(who, params, mu_dtype)
+        mu = zeros_like(who, params, mu_storage)
         shapes = [reduced for _, reduced in blocks(params)[1]]
-        nu = zeros_like(who, params, nu_dtype, real=True, shapes=shapes)
+        nu = zeros_like(who, params, nu_storage, real=True, shapes=shapes)
         return ScaleByAdamMiniState(zero_count(), mu, nu)
 
     @jax.jit
@@ -141,11 +141,12 @@ def scale_by_adam_mini(
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, axes: Axes
-    ) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
-        nu = lerp(nu, block_mean(capped_sq(g), axes), w2)
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return safe_divide(mu, times(safe_sqrt(a), factor) + cast(floor, a)), mu, nu
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            return safe_divide(mu, times(safe_sqrt(a), factor) + cast(floor, a))
+
+        return u, lerp(mu, g, w1), lerp(nu, block_mean(capped_sq(g), axes), w2)
 
     def update(
         updates: Updates,
@@ -166,6 +167,8 @@ def scale_by_adam_mini(
             scalars=corrections(count),
             shapes=shapes,
             plans=plans,
+            storages=(mu_storage, nu_storage),
+            count=count,
         )
         return updates, ScaleByAdamMiniState(count, mu, nu)
 
@@ -200,8 +203,8 @@ def adam_mini(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

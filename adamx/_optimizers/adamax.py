@@ -52,8 +52,8 @@ def scale_by_adamax(
       b1: Decay of mu per step, in [0, 1).
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the size of each gradient, in its units; in [0, ∞). The paper has 0.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter, nu the
@@ -82,10 +82,12 @@ def scale_by_adamax(
     def correction(count: Array) -> tuple[Any, ...]:
         return split(one_minus_power(w1, increment(count)))
 
-    def leaf(g: Array, mu: Array, nu: Array, c1: Any) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
+    def leaf(g: Array, mu: Array, nu: Array, c1: Any) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            return ratio(mu, times(nu, c1), eps)
+
         nu = jnp.maximum(times(nu, b2), jnp.abs(g) + cast(eps, nu))
-        return ratio(mu, times(nu, c1), eps), mu, nu
+        return u, lerp(mu, g, w1), nu
 
     return stateful(who, ScaleByAdamState, leaf, correction, mu=mu, nu=nu)
 
@@ -108,8 +110,8 @@ def adamax(
       b1: As in `scale_by_adamax`, like all that follow.
       b2: In [0, 1).
       eps: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdamState, EmptyState)`, the second
@@ -154,8 +156,8 @@ def adamaxw(
       eps: In [0, ∞).
       weight_decay: As in `add_decayed_weights`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdamState, EmptyState, EmptyState)`, the parts

@@ -35,11 +35,11 @@ def adamw(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: As in `add_decayed_weights`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
       nesterov: Whether to look ahead, as in `scale_by_adam`.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdamState, EmptyState, EmptyState)`, the parts

@@ -31,6 +31,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import descent
 from adamx._transforms.scale import scale, scale_by_schedule, value_at
@@ -52,6 +53,9 @@ def scale_by_adan(
     b3: Scalar = 0.99,
     eps: Scalar = 1e-8,
     eps_root: Scalar = 0.0,
+    *,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Scales updates by Adan's ratio, whose numerator looks ahead by a difference.
 
@@ -69,6 +73,10 @@ def scale_by_adan(
       b3: Decay of n per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
+      mu_dtype: Dtype in which m, v and g_last are kept, or a `Storage`; None is float32
+        or wider. In bfloat16 a mean is rounded stochastically where 1 - b ≤ 0.02, else
+        to the nearest.
+      nu_dtype: Dtype in which n is kept, like m; real.
 
     Returns:
       A transformation. State: `ScaleByAdanState`, four arrays for each parameter.
@@ -113,17 +121,21 @@ def scale_by_adan(
         factor: Any,
         floor: Any,
         offset: Any,
-    ) -> tuple[Array, ...]:
-        d = jnp.where(first, 0, g - last)
-        m = lerp(m, g, w1)
-        v = lerp(v, d, w2)
-        n = lerp(n, capped_sq(g + times(d, b2)), w3)
-        a = n if is_zero(eps_root) else n + cast(offset, n)
-        root = times(safe_sqrt(a), factor) + cast(floor, a)
-        return ratio(m + times(v, ahead), root, eps), m, v, n, g
+    ) -> tuple[Any, ...]:
+        def u(m: Array, v: Array, n: Array, last: Array) -> Array:
+            del last
+            a = n if is_zero(eps_root) else n + cast(offset, n)
+            root = times(safe_sqrt(a), factor) + cast(floor, a)
+            return ratio(m + times(v, ahead), root, eps)
 
-    m = v = g = Moment()
-    n = Moment(real=True)
+        d = jnp.where(first, 0, g - last)
+        n = lerp(n, capped_sq(g + times(d, b2)), w3)
+        return u, lerp(m, g, w1), lerp(v, d, w2), n, g
+
+    m = Moment(storage_of(who, "mu_dtype", mu_dtype, w1))
+    v = Moment(storage_of(who, "mu_dtype", mu_dtype, w2))
+    n = Moment(storage_of(who, "nu_dtype", nu_dtype, w3, real=True), real=True)
+    g = Moment(storage_of(who, "mu_dtype", mu_dtype))
     return stateful(who, ScaleByAdanState, leaf, corrections, m=m, v=v, n=n, g=g)
 
 
@@ -138,6 +150,8 @@ def adan(
     mask: MaskOrFn | None = None,
     *,
     proximal: bool = False,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Makes Adan, Nesterov's momentum in Adam without a second gradient.
 
@@ -158,6 +172,8 @@ def adan(
       mask: Where to decay, as in `masked`; None is everywhere.
       proximal: Whether to decay the new parameters implicitly, as the paper and, by
         default, the authors' code do; otherwise the old ones, as `adamw` does.
+      mu_dtype: As in `scale_by_adan`.
+      nu_dtype: As in `scale_by_adan`.
 
     Returns:
       A transformation. State: `(ScaleByAdanState, EmptyState, EmptyState)`, the parts
@@ -184,7 +200,10 @@ def adan(
     check_flag("adan", "proximal", proximal)
     decay, step = descent("adan", learning_rate, weight_decay, mask)
     shrink = [shrink_by_decay(learning_rate, weight_decay, mask)] if proximal else []
-    return chain(scale_by_adan(b1, b2, b3, eps, eps_root), decay, *shrink, step)
+    ratio_of_means = scale_by_adan(
+        b1, b2, b3, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+    )
+    return chain(ratio_of_means, decay, *shrink, step)
 
 
 def shrink_by_decay(

@@ -31,7 +31,8 @@ from adamx._numerics import (
     split,
     times,
 )
-from adamx._stateful import mu_and_nu, stateful
+from adamx._rounding import storage_of
+from adamx._stateful import Moment, mu_and_nu, stateful
 from adamx._transforms.decay import descent
 from adamx._transforms.scale import schedule_value
 
@@ -75,9 +76,10 @@ def scale_by_ademamix(
       alpha: Weight of m2, in [0, ∞), or a schedule such as `ademamix_alpha_schedule`.
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
-      mu_dtype: Dtype in which m1 and m2 are kept; None is float32 or wider. bfloat16
-        rounds each step to the nearest: with b3 = 0.9999 m2 then hardly moves.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which m1 and m2 are kept, or a `Storage`; None is float32 or
+        wider. In bfloat16 each is rounded stochastically where 1 - b ≤ 0.02, else to
+        the nearest.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByAdemamixState`, three arrays for each parameter.
@@ -104,9 +106,10 @@ def scale_by_ademamix(
     check_scalar_or_schedule(who, "alpha", alpha, "[0, inf)")
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
     w1, w2 = complement(b1), complement(b2)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
+    m1, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     constant = None if callable(b3) else complement(b3)
+    m2 = Moment(storage_of(who, "mu_dtype", mu_dtype, constant))
 
     def value(x: ScalarOrSchedule, count: Any) -> Any:
         return schedule_value(who, x, count) if callable(x) else x
@@ -134,16 +137,17 @@ def scale_by_ademamix(
         factor: Any,
         floor: Any,
         offset: Any,
-    ) -> tuple[Array, ...]:
-        m1 = lerp(m1, g, w1)
+    ) -> tuple[Any, ...]:
+        def u(m1: Array, m2: Array, nu: Array) -> Array:
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            root = times(safe_sqrt(a), factor) + cast(floor, a)
+            return ratio(m1 + times(m2, weight), root, eps)
+
         m2 = lerp(m2, g, w3 if constant is None else constant)
-        nu = lerp(nu, capped_sq(g), w2)
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        root = times(safe_sqrt(a), factor) + cast(floor, a)
-        return ratio(m1 + times(m2, weight), root, eps), m1, m2, nu
+        return u, lerp(m1, g, w1), m2, lerp(nu, capped_sq(g), w2)
 
     return stateful(
-        who, ScaleByAdemamixState, leaf, corrections, check=check, m1=mu, m2=mu, nu=nu
+        who, ScaleByAdemamixState, leaf, corrections, check=check, m1=m1, m2=m2, nu=nu
     )
 
 
@@ -178,10 +182,11 @@ def ademamix(
       alpha: In [0, ∞), or a schedule.
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which m1 and m2 are kept; None is float32 or wider.
+      mu_dtype: Dtype in which m1 and m2 are kept, or a `Storage`; None is float32 or
+        wider.
       weight_decay: As in `adamw`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdemamixState, EmptyState, EmptyState)`, the

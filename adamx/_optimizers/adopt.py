@@ -65,14 +65,14 @@ def scale_by_adopt(
       b1: Decay of mu per step, in [0, 1).
       b2: Decay of nu per step, in [0, 1).
       eps: The least denominator, in units of the gradient; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead: u = mu + (1 - b1)·(x - mu) with the new mu.
       use_clipping: Whether to limit x. Where the first gradient was 0, nothing else
         stops g / eps.
       clip_value_fn: From the number of updates applied before this one, i32[] from 0,
         to the limit; a complex x is limited in its size. It is called with x64 on.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. bfloat16 rounds
-        each step to the nearest: with b2 above 0.98 nu then hardly decays.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. In
+        bfloat16 it is rounded stochastically where 1 - b2 ≤ 0.02, else to the nearest.
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter, of
@@ -158,11 +158,11 @@ def adopt(
       b1: As in `scale_by_adopt`, like all up to `nu_dtype`.
       b2: In [0, 1).
       eps: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead.
       use_clipping: Whether to limit x.
       clip_value_fn: From the count to the limit.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

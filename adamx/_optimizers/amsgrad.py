@@ -73,12 +73,13 @@ def scale_by_amsgrad(
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       bias_correction_mu: In the variant "optax", whether to divide mu by c1.
       bias_correction_nu: In the variant "optax", whether to divide nu by c2.
       variant: "optax", whose denominator never falls; "torch", whose denominator falls
         while c2 grows; or "paper", without bias correction (eps = 0 there).
-      nu_dtype: Dtype in which nu and nu_max are kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu and nu_max are kept, or a `Storage`; None is float32
+        or wider.
 
     Returns:
       A transformation. State: `ScaleByAmsgradState`, three arrays for each parameter.
@@ -134,14 +135,17 @@ def scale_by_amsgrad(
         factor: Any,
         floor: Any,
         offset: Any,
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Any, Array, Array, Array]:
         mu = lerp(mu, g, w1)
         nu = lerp(nu, capped_sq(g), w2)
         seen = at_most_max(times(nu, weight)) if correct_nu_first else nu
-        nu_max = jnp.maximum(nu_max, seen)
-        a = nu_max if is_zero(eps_root) else nu_max + cast(offset, nu_max)
-        u = ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps)
-        return u, mu, nu, nu_max
+
+        def u(mu: Array, nu: Array, nu_max: Array) -> Array:
+            del nu
+            a = nu_max if is_zero(eps_root) else nu_max + cast(offset, nu_max)
+            return ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+
+        return u, mu, nu, jnp.maximum(nu_max, seen)
 
     return stateful(
         who, ScaleByAmsgradState, leaf, corrections, mu=mu, nu=nu, nu_max=nu
@@ -175,11 +179,12 @@ def amsgrad(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       bias_correction_mu: In the variant "optax", whether to divide mu by c1.
       bias_correction_nu: In the variant "optax", whether to divide nu by c2.
       variant: "optax", "torch" or "paper".
-      nu_dtype: Dtype in which nu and nu_max are kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu and nu_max are kept, or a `Storage`; None is float32
+        or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

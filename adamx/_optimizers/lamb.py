@@ -38,8 +38,8 @@ def lamb(
       eps_root: In [0, ∞).
       weight_decay: As in `add_decayed_weights`, in units of the direction.
       mask: Where to decay, as in `masked`; None is everywhere.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(ScaleByAdamState, EmptyState, EmptyState, EmptyState)`,

@@ -63,9 +63,9 @@ def scale_by_laprop(
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞). It keeps gradients
         quiet whose squares vanish in float32, those below 1e-19.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. bfloat16 rounds
-        each step to the nearest: with b2 above 0.98 nu then hardly decays.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. In
+        bfloat16 it is rounded stochastically where 1 - b2 ≤ 0.02, else to the nearest.
 
     Returns:
       A transformation. State: `ScaleByLapropState`, two arrays for each parameter.
@@ -127,8 +127,8 @@ def laprop(
       b1: As in `scale_by_laprop`, like all up to `nu_dtype`.
       b2: In [0, 1).
       eps: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -42,7 +42,7 @@ def lars(
         biases and norms like it, this is SGD.
       momentum: Per step, in [0, 1], as the decay of `trace`.
       nesterov: Whether to look ahead.
-      accumulator_dtype: Dtype in which the trace is kept; None is float32 or wider.
+      accumulator_dtype: As in `trace`.
 
     Returns:
       A transformation. State: `(MaskedState, MaskedState, EmptyState, TraceState)`, the

@@ -51,7 +51,7 @@ def scale_by_lion(
     Args:
       b1: Weight of the mean in c, in [0, 1).
       b2: Decay of mu per step, in [0, 1).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       mode: "hard"; or "smooth" or "refined", which are linear around 0.
       smooth_beta: In the mode "smooth", the slope at 0, per unit of gradient; in
         (0, ∞).
@@ -112,7 +112,7 @@ def lion(
       learning_rate: As in `scale_by_learning_rate`; the size of a step.
       b1: As in `scale_by_lion`, in [0, 1).
       b2: As in `scale_by_lion`, in [0, 1).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: As in `add_decayed_weights`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
 

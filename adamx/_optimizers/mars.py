@@ -32,7 +32,8 @@ from adamx._numerics import (
     times,
     unit_norm,
 )
-from adamx._stateful import Moment, mu_and_nu, stateful
+from adamx._rounding import storage_of
+from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import descent
 
 
@@ -73,12 +74,13 @@ def scale_by_mars(
       b2: Decay of nu per step, in [0, 1).
       gamma: Weight of the correction, in [0, ∞); 1 is that of STORM, 0 none.
       eps: Added to the root, in units of x; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu and last are kept, or a `Storage`; None is float32 or
+        wider.
       optimize_1d: Whether to treat arrays of rank 0 and 1 like the others.
       b1_1d: The b1 of arrays of rank 0 and 1, in [0, 1).
       b2_1d: The b2 of arrays of rank 0 and 1, in [0, 1).
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. bfloat16 rounds
-        each step to the nearest: with b2 above 0.98 nu then hardly decays.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. In
+        bfloat16 it is rounded stochastically where 1 - b2 ≤ 0.02, else to the nearest.
 
     Returns:
       A transformation. State: `ScaleByMarsState`, three arrays for each parameter.
@@ -102,13 +104,15 @@ def scale_by_mars(
     check_all(who, "[0, 1)", b1=b1, b2=b2, b1_1d=b1_1d, b2_1d=b2_1d)
     check_all(who, "[0, inf)", gamma=gamma, eps=eps)
     check_flag(who, "optimize_1d", optimize_1d)
-    last = Moment()
     eps = hyperparameter(eps)
     with float64():
         weight = hyperparameter(gamma) * hyperparameter(b1) / complement(b1)
     corrected = complement(b1), complement(b2)
     plain = complement(b1_1d), complement(b2_1d)
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, *corrected)
+    (w1, w2), (w1_1d, w2_1d) = corrected, plain
+    mu = Moment(storage_of(who, "mu_dtype", mu_dtype, w1, w1_1d))
+    nu = Moment(storage_of(who, "nu_dtype", nu_dtype, w2, w2_1d, real=True), real=True)
+    last = Moment(storage_of(who, "mu_dtype", mu_dtype))
 
     def corrections(count: Array) -> tuple[Any, ...]:
         # As in `scale_by_adam`, the corrections are folded into scalars.
@@ -127,17 +131,20 @@ def scale_by_mars(
         of_corrected: Any,
         of_plain: Any,
         correct: bool,
-    ) -> tuple[Array, ...]:
+    ) -> tuple[Any, ...]:
+        w1, w2 = corrected if correct else plain
+        factor, floor = of_corrected if correct else of_plain
+
+        def u(mu: Array, nu: Array, last: Array) -> Array:
+            del last
+            return ratio(mu, times(safe_sqrt(nu), factor) + cast(floor, nu), eps)
+
         if correct:
             x = g + times(g - last, weight)
             x = quotient(x, jnp.maximum(unit_norm(x), 1))
         else:
             x = g
-        w1, w2 = corrected if correct else plain
-        factor, floor = of_corrected if correct else of_plain
-        mu = lerp(mu, x, w1)
-        nu = lerp(nu, capped_sq(x), w2)
-        return ratio(mu, times(safe_sqrt(nu), factor) + cast(floor, nu), eps), mu, nu, g
+        return u, lerp(mu, x, w1), lerp(nu, capped_sq(x), w2), g
 
     def plans(updates: Updates) -> list[bool]:
         return [optimize_1d or jnp.ndim(g) >= 2 for g in jax.tree.leaves(updates)]
@@ -175,11 +182,12 @@ def mars(
       b2: In [0, 1).
       gamma: In [0, ∞).
       eps: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu and last are kept, or a `Storage`; None is float32 or
+        wider.
       optimize_1d: Whether to treat arrays of rank 0 and 1 like the others.
       b1_1d: The b1 of arrays of rank 0 and 1, in [0, 1).
       b2_1d: The b2 of arrays of rank 0 and 1, in [0, 1).
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -35,6 +35,7 @@ from adamx._numerics import (
     times,
 )
 from adamx._optimizers.adamw import adamw
+from adamx._rounding import storage_of
 from adamx._transforms.decay import descent
 from adamx._transforms.orthogonalize import (
     MATRIX,
@@ -92,7 +93,7 @@ def scale_by_muon(
         are the iterations.
       beta: Decay of mu per step, in [0, 1).
       eps: Added to the norm, in units of the gradient; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead; without it x = mu / (1 - beta^t).
       adaptive: Whether to multiply each matrix by its dual norm, Σ x·u, about the sum
         of the singular values of x.
@@ -144,9 +145,9 @@ def scale_by_muon(
             f"{who}: expected ns_steps as an integer from 1, got {ns_steps}."
         )
     ns_coeffs = named_coefficients(who, ns_coeffs)
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
     ns_dtype = storage_dtype(who, "ns_dtype", ns_dtype, real=True)
     b, w = hyperparameter(beta), complement(beta)
+    storage = storage_of(who, "mu_dtype", mu_dtype, w)
     plans_of = matrices_by(who, "weight_dimension_numbers", weight_dimension_numbers)
 
     def plans(tree: Any) -> list[Matrices]:
@@ -162,7 +163,7 @@ def scale_by_muon(
 
     def init(params: Params) -> MuonState:
         plans(params)
-        mu = zeros_like(who, params, mu_dtype)
+        mu = zeros_like(who, params, storage)
         coefficients = jnp.asarray(ns_coeffs, jnp.result_type(float))
         return MuonState(zero_count(), mu, coefficients)
 
@@ -204,6 +205,8 @@ def scale_by_muon(
             state.mu,
             scalars=(*corrections(count), state.ns_coeffs),
             plans=plans(updates),
+            storages=(storage,),
+            count=count,
         )
         return updates, MuonState(count, mu, state.ns_coeffs)
 
@@ -252,7 +255,8 @@ def muon(
       eps: In [0, ∞); for Adam, too.
       weight_decay: Of matrices, as in `add_decayed_weights`.
       weight_decay_mask: Which matrices decay, as in `masked`; None is all.
-      mu_dtype: Dtype in which mu is kept, for Adam, too; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, for Adam, too, or a `Storage`; None is
+        float32 or wider.
       nesterov: Whether to look ahead, for Adam, too.
       adaptive: As in `scale_by_muon`.
       preconditioning: As in `scale_by_muon`.
@@ -268,7 +272,8 @@ def muon(
       consistent_rms: None, or the scale is consistent_rms·√max(fan_in, fan_out), with
         which 0.2 gives steps of the size of Adam's.
       adam_eps: As in `scale_by_adam`; None is `eps`.
-      adam_nu_dtype: Dtype in which Adam's nu is kept; None is float32 or wider.
+      adam_nu_dtype: Dtype in which Adam's nu is kept, or a `Storage`; None is float32
+        or wider.
       debias: As in `scale_by_muon`.
       ns_dtype: As in `scale_by_muon`.
 

@@ -61,10 +61,10 @@ def scale_by_nadam(
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       momentum_decay: How fast the momentum rises, per step, in [0, ∞); what is missing
         of b1 halves in 17 / momentum_decay steps.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter.
@@ -106,12 +106,13 @@ def scale_by_nadam(
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
-    ) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
-        nu = lerp(nu, capped_sq(g), w2)
-        m = times(mu, ahead) + g
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            m = times(mu, ahead) + g
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+
+        return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 
@@ -154,9 +155,9 @@ def nadam(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead; False is Adam.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       momentum_decay: As in `scale_by_nadam`, such as 4e-3; None is a constant momentum.
 
     Returns:
@@ -215,11 +216,11 @@ def nadamw(
       b2: In [0, 1).
       eps: In [0, ∞).
       eps_root: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: As in `add_decayed_weights`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
       nesterov: Whether to look ahead; False is AdamW.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       momentum_decay: As in `scale_by_nadam`, such as 4e-3; None is a constant momentum.
 
     Returns:

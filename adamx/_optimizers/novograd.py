@@ -18,7 +18,6 @@ from adamx._base import (
     check_scalar_or_schedule,
     check_state,
     require_params,
-    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -36,6 +35,7 @@ from adamx._numerics import (
     times,
     unit_norm,
 )
+from adamx._rounding import storage_of
 from adamx._rules import as_bool, rule_for
 from adamx._transforms.scale import scale_by_learning_rate, schedule_value
 from adamx._tree import map_leaves, zero_count, zeros_like
@@ -76,8 +76,8 @@ def scale_by_novograd(
       eps_root: Added inside the root, in units of ‖g‖²; in [0, ∞).
       weight_decay: Added before the momentum, per step and unit of learning rate; in
         [0, ∞), a scalar array, or a schedule of the updates applied before this one.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       mask: Where to decay, as in `masked`; None is everywhere.
 
     Returns:
@@ -104,9 +104,9 @@ def scale_by_novograd(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_all(who, "[0, inf)", eps=eps, eps_root=eps_root)
     check_scalar_or_schedule(who, "weight_decay", weight_decay, "[0, inf)")
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
-    b1, w2 = hyperparameter(b1), complement(b2)
+    w1, b1, w2 = complement(b1), hyperparameter(b1), complement(b2)
+    mu_storage = storage_of(who, "mu_dtype", mu_dtype, w1)
+    nu_storage = storage_of(who, "nu_dtype", nu_dtype, w2, real=True)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
     chosen = rule_for(who, "mask", True if mask is None else mask, as_bool)
 
@@ -114,8 +114,8 @@ def scale_by_novograd(
         if callable(weight_decay):
             schedule_value(who, weight_decay, np.int32(0))
         numbers = [()] * len(jax.tree.leaves(params))
-        mu = zeros_like(who, params, mu_dtype)
-        nu = zeros_like(who, params, nu_dtype, real=True, shapes=numbers)
+        mu = zeros_like(who, params, mu_storage)
+        nu = zeros_like(who, params, nu_storage, real=True, shapes=numbers)
         return ScaleByNovogradState(zero_count(), mu, nu)
 
     @jax.jit
@@ -169,6 +169,8 @@ def scale_by_novograd(
             scalars=scalars,
             plans=plans,
             shapes=[(np.shape(x), ()) for x in jax.tree.leaves(updates)],
+            storages=(mu_storage, nu_storage),
+            count=count,
         )
         return updates, ScaleByNovogradState(count, mu, nu)
 
@@ -200,8 +202,8 @@ def novograd(
       eps: In [0, ∞).
       eps_root: In [0, ∞).
       weight_decay: Added before the momentum; in [0, ∞), or a schedule.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       mask: Where to decay, as in `masked`; None is everywhere.
 
     Returns:

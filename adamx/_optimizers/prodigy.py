@@ -39,6 +39,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._rules import as_bool, rule_for
 from adamx._transforms.scale import schedule_value
 from adamx._tree import copy_of, map_leaves, scalar_dtype, zero_count, zeros_like
@@ -67,6 +68,8 @@ def prodigy(
     safeguard_warmup: bool = False,
     *,
     bias_correction: bool = True,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
     mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """Makes Prodigy, AdamW that estimates its own learning rate.
@@ -99,6 +102,10 @@ def prodigy(
       safeguard_warmup: Whether to leave the learning rate out of s, so that a warm-up
         does not raise the estimate.
       bias_correction: Whether to correct for the start at zero; the authors do not.
+      mu_dtype: Dtype in which m and s are kept, or a `Storage`; None is float32 or
+        wider. In bfloat16 each is rounded stochastically where 1 - its decay ≤ 0.02,
+        as s by default, else to the nearest.
+      nu_dtype: Dtype in which v is kept, like m; real.
       mask: Where to decay, as in `masked`; None is everywhere.
 
     Returns:
@@ -140,6 +147,12 @@ def prodigy(
     decays = rule_for(who, "mask", True if mask is None else mask, as_bool)
     w1, w2, b3 = complement(b1), complement(b2), square_root(b2)
     b3 = b3 if beta3 is None else hyperparameter(beta3)
+    w3 = 1 - b3 if is_number(b3) else b3
+    storages = (
+        storage_of(who, "mu_dtype", mu_dtype, w1),
+        storage_of(who, "nu_dtype", nu_dtype, w2, real=True),
+        storage_of(who, "mu_dtype", mu_dtype, w3),
+    )
     eps, d0 = hyperparameter(eps), hyperparameter(estim_lr0)
     coefficient = hyperparameter(estim_lr_coef)
     rates = learning_rate, weight_decay
@@ -152,9 +165,9 @@ def prodigy(
         scheduled(np.int32(0))
         dtype = scalar_dtype(params)
         return ProdigyState(
-            exp_avg=zeros_like(who, params),
-            exp_avg_sq=zeros_like(who, params, real=True),
-            grad_sum=zeros_like(who, params),
+            exp_avg=zeros_like(who, params, storages[0]),
+            exp_avg_sq=zeros_like(who, params, storages[1], real=True),
+            grad_sum=zeros_like(who, params, storages[2]),
             params0=copy_of(who, params),
             estim_lr=jnp.asarray(cast(d0, jnp.zeros([], dtype))),
             numerator_weighted=jnp.zeros([], dtype),
@@ -176,6 +189,10 @@ def prodigy(
             weight = d / d0 * (d if safeguard_warmup else step)
             return split(d, weight, d / d0 * step, step, decay)
 
+    def means(g: Array, m: Array, v: Array, d: Any) -> tuple[Array, Array]:
+        dg = times(g, d)
+        return lerp(m, dg, w1), lerp(v, capped_sq(dg), w2)
+
     def gather(
         g: Array,
         m: Array,
@@ -188,10 +205,10 @@ def prodigy(
         d: Any,
         weight: Any,
     ) -> tuple[Array, ...]:
-        dg = times(g, d)
+        m, v = means(g, m, v, d)
         s = bounded(times(s, b3) + times(g, weight))
         inner = jnp.sum(jnp.real(jnp.conj(g) * (p0 - p)))
-        return g, lerp(m, dg, w1), lerp(v, capped_sq(dg), w2), s, inner, norm_1(s)
+        return g, m, v, s, inner, norm_1(s)
 
     @jax.jit
     def after(
@@ -215,12 +232,14 @@ def prodigy(
         m: Array,
         v: Array,
         p: Array,
+        d: Any,
         floor: Any,
         step: Any,
         decay: Any,
         decayed: bool,
     ) -> Array:
-        del g
+        # Once more, since what the state has of them may be rounded.
+        m, v = means(g, m, v, d)
         # Where v = d²·|g|² underflows, √v is at most that of the least normal number.
         least = float(jnp.finfo(v.dtype).tiny) ** 0.5
         u = quotient(m, jnp.maximum(safe_sqrt(v) + cast(floor, v), least))
@@ -256,6 +275,8 @@ def prodigy(
             read=(state.params0, p),
             scalars=(d, weight),
             shapes=shapes,
+            storages=storages,
+            count=count,
         )
         estim_lr, r, floor = after(
             state.estim_lr,
@@ -268,8 +289,8 @@ def prodigy(
             who,
             descend,
             updates,
-            read=(m, v, p),
-            scalars=(floor, step, decay),
+            read=(state.exp_avg, state.exp_avg_sq, p),
+            scalars=(d, floor, step, decay),
             plans=decays(updates),
         )
         return u, ProdigyState(m, v, s, state.params0, estim_lr, r, count)

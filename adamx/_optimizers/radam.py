@@ -71,8 +71,8 @@ def scale_by_radam(
       nesterov: Whether to look ahead, as in `scale_by_adam`.
       variant: "optax", or "torch", which adds eps to the root before its correction, as
         the authors do.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter.
@@ -119,12 +119,13 @@ def scale_by_radam(
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
-    ) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
-        nu = lerp(nu, capped_sq(g), w2)
-        m = times(mu, ahead) + times(g, w1) if nesterov else mu
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            m = times(mu, ahead) + times(g, w1) if nesterov else mu
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+
+        return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 
@@ -185,8 +186,8 @@ def radam(
       threshold: In [4, ∞).
       nesterov: Whether to look ahead.
       variant: "optax" or "torch".
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -1,5 +1,6 @@
 """RMSProp: Tieleman & Hinton, 2012, lecture 6.5; centered: Graves, 2013."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -32,9 +33,12 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import Storage, storage_of
 from adamx._stateful import Moment, stateful
 from adamx._transforms.decay import descent
 from adamx._transforms.moments import trace
+
+NO_COUNT = "give bias_correction=True, with which it has one"
 
 
 class ScaleByRmsState(NamedTuple):
@@ -71,6 +75,8 @@ def scale_by_rms(
     initial_scale: Scalar = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Scales updates by the root of the running mean of their squares.
 
@@ -86,13 +92,17 @@ def scale_by_rms(
       initial_scale: Where nu starts, in units of the gradient squared; in [0, ∞).
       eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
       bias_correction: Whether to correct for the start at zero.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. A
+        bfloat16 is for decay < 0.98, or with bias_correction, of which the state has
+        the count that stochastic rounding needs.
 
     Returns:
       A transformation. State: `ScaleByRmsState` or `ScaleByRmsWithCountState`, one
       array for each parameter.
 
     Raises:
-      ValueError: A number out of its range; at update, trees that do not match.
+      ValueError: A number out of its range, a nu_dtype that does not follow the mean;
+        at update, trees that do not match.
       TypeError: A wrong kind of argument; a parameter not floating or complex.
 
     Differs from Optax: 16-bit parameters get a float32 mean; exact correction.
@@ -105,7 +115,14 @@ def scale_by_rms(
     Reference: Tieleman & Hinton, 2012, Neural Networks for Machine Learning, 6.5.
     """
     return scale_by_deviation(
-        "scale_by_rms", False, decay, eps, initial_scale, eps_in_sqrt, bias_correction
+        "scale_by_rms",
+        False,
+        decay,
+        eps,
+        initial_scale,
+        eps_in_sqrt,
+        bias_correction,
+        nu_dtype=nu_dtype,
     )
 
 
@@ -115,6 +132,9 @@ def scale_by_stddev(
     initial_scale: Scalar = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Scales updates by their running standard deviation (centered RMSProp).
 
@@ -132,13 +152,17 @@ def scale_by_stddev(
       initial_scale: Where nu starts, in units of the gradient squared; in [0, ∞).
       eps_in_sqrt: Whether eps is inside the root; PyTorch has it outside.
       bias_correction: Whether to correct for the start at zero.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, like mu; as in `scale_by_rms`. Where |mu|² is
+        nearly nu, nothing is left of the difference of rounded ones.
 
     Returns:
       A transformation. State: `ScaleByRStdDevState` or `ScaleByRStdDevWithCountState`,
       two arrays for each parameter.
 
     Raises:
-      ValueError: A number out of its range; at update, trees that do not match.
+      ValueError: A number out of its range, a dtype that does not follow the means; at
+        update, trees that do not match.
       TypeError: A wrong kind of argument; a parameter not floating or complex.
 
     Differs from Optax: 16-bit parameters get float32 means; exact correction; a is not
@@ -152,7 +176,15 @@ def scale_by_stddev(
     Reference: Graves, 2013, section 4.1, https://arxiv.org/abs/1308.0850
     """
     return scale_by_deviation(
-        "scale_by_stddev", True, decay, eps, initial_scale, eps_in_sqrt, bias_correction
+        "scale_by_stddev",
+        True,
+        decay,
+        eps,
+        initial_scale,
+        eps_in_sqrt,
+        bias_correction,
+        mu_dtype=mu_dtype,
+        nu_dtype=nu_dtype,
     )
 
 
@@ -164,6 +196,8 @@ def scale_by_deviation(
     initial_scale: Scalar,
     eps_in_sqrt: bool,
     bias_correction: bool,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """The maths of `scale_by_rms` and `scale_by_stddev`."""
     check_in(who, "decay", decay, "[0, 1)")
@@ -199,9 +233,16 @@ def scale_by_deviation(
         return scaled(g, variance, factor, shift), mu, nu
 
     kind = counted if bias_correction else plain
-    nu = Moment(real=True, fill=initial_scale)
+
+    def stored(name: str, dtype: Any, real: bool) -> Storage | None:
+        return storage_of(
+            who, name, dtype, w, real=real, counted=bias_correction, instead=NO_COUNT
+        )
+
+    nu = Moment(stored("nu_dtype", nu_dtype, True), real=True, fill=initial_scale)
     if centered:
-        return stateful(who, kind, stddev, corrections, mu=Moment(), nu=nu)
+        mu = Moment(stored("mu_dtype", mu_dtype, False))
+        return stateful(who, kind, stddev, corrections, mu=mu, nu=nu)
     return stateful(who, kind, rms, corrections, nu=nu)
 
 
@@ -216,6 +257,9 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
     *,
+    mu_dtype: Any = None,
+    nu_dtype: Any = None,
+    accumulator_dtype: Any = None,
     weight_decay: ScalarOrSchedule | None = None,
     mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
@@ -236,6 +280,9 @@ def rmsprop(
       momentum: Decay of the trace, in [0, 1]; None is no trace.
       nesterov: Whether the momentum looks ahead.
       bias_correction: Whether to correct for the start at zero.
+      mu_dtype: As in `scale_by_stddev`; only if centered.
+      nu_dtype: As in `scale_by_rms`.
+      accumulator_dtype: As in `trace`, of the momentum.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 
@@ -246,7 +293,8 @@ def rmsprop(
 
     Raises:
       ValueError: As in `scale_by_rms`, `add_decayed_weights`,
-        `scale_by_learning_rate` and `trace`; or a mask without weight decay.
+        `scale_by_learning_rate` and `trace`; or a mask without weight decay, a mu_dtype
+        without centered.
       TypeError: As in these.
 
     Differs from PyTorch: decay is 0.9, not 0.99, and eps is inside the root.
@@ -260,9 +308,19 @@ def rmsprop(
     """
     check_flag("rmsprop", "centered", centered)
     check_flag("rmsprop", "nesterov", nesterov)
-    scaled = scale_by_stddev if centered else scale_by_rms
+    if mu_dtype is not None and not centered:
+        raise ValueError(
+            "rmsprop: expected no mu_dtype without a mu; give centered=True, or leave "
+            "it out."
+        )
+    scaled = functools.partial(scale_by_stddev, mu_dtype=mu_dtype)
+    scaled = scaled if centered else scale_by_rms
     return chain(
-        scaled(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scaled(
+            decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype
+        ),
         *descent("rmsprop", learning_rate, weight_decay, mask),
-        identity() if momentum is None else trace(momentum, nesterov),
+        identity()
+        if momentum is None
+        else trace(momentum, nesterov, accumulator_dtype),
     )

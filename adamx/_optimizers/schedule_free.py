@@ -21,7 +21,6 @@ from adamx._base import (
     check_scalar_or_schedule,
     check_state,
     require_params,
-    storage_dtype,
 )
 from adamx._chain import as_transformation
 from adamx._numerics import (
@@ -36,6 +35,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._transforms.scale import schedule_value
 from adamx._tree import compute_dtypes, convert, copy_of, map_leaves, scalar_dtype
 
@@ -114,7 +114,9 @@ def schedule_free(
       b1: Weight of x in y, in [0, 1]: what momentum is elsewhere.
       weight_lr_power: In [0, ∞); steps during the warm-up count by that power of the
         largest learning rate so far.
-      state_dtype: Dtype in which z is kept; None is float32 or wider.
+      state_dtype: Dtype in which z is kept, or a `Storage`; None is float32 or wider.
+        Narrower ones are rounded stochastically, since steps fall below what they
+        resolve; x stays float32 or wider.
       r: In [0, ∞); later steps count more, by that power of t.
       store_x: Whether to keep x, for one more array; else it is recovered as
         y + (1 - b1) / b1·(y - z), which has the rounding errors of y: of bfloat16
@@ -150,7 +152,9 @@ def schedule_free(
     check_in(who, "weight_lr_power", weight_lr_power, "[0, inf)")
     check_in(who, "r", r, "[0, inf)")
     check_flag(who, "store_x", store_x)
-    state_dtype = storage_dtype(who, "state_dtype", state_dtype)
+    # z is a sum of steps that may be as small as they like beside it; x stays wide: in
+    # a narrow dtype it would be no nearer than what is recovered from a narrow y.
+    storage = storage_of(who, "state_dtype", state_dtype, 0.0)
     stored = store_x or is_zero(b1)
     kind = ScheduleFreeWithAverageState if stored else ScheduleFreeState
     w1, b1 = complement(b1), hyperparameter(b1)
@@ -169,7 +173,7 @@ def schedule_free(
         weight_sum, max_lr = (jnp.zeros([], dtype) for _ in range(2))
         # A copy for each, lest one buffer be donated twice.
         inner = base.init(copy_of(who, params))
-        z = copy_of(who, params, state_dtype)
+        z = copy_of(who, params, storage)
         x = [copy_of(who, params)] if stored else []
         return kind(b, weight_sum, jnp.ones([], jnp.int32), max_lr, inner, z, *x)
 
@@ -222,6 +226,8 @@ def schedule_free(
             *averages,
             read=(steps, y),
             scalars=scalars,
+            storages=(storage,),
+            count=state.step_count,
         )
         count = increment(state.step_count)
         return updates, kind(state.b1, weight_sum, count, max_lr, inner, *averages)

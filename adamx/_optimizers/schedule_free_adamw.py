@@ -25,6 +25,7 @@ def schedule_free_adamw(
     mask: MaskOrFn | None = None,
     r: Scalar = 0.0,
     store_x: bool = False,
+    nu_dtype: Any = None,
 ) -> GradientTransformation:
     """Makes Schedule-Free AdamW.
 
@@ -44,10 +45,11 @@ def schedule_free_adamw(
       eps: Added to the root, in units of the gradient; in [0, ∞).
       weight_decay: As in `add_decayed_weights`, at y.
       weight_lr_power: As in `schedule_free`, like all that follow.
-      state_dtype: Dtype in which z is kept; None is float32 or wider.
+      state_dtype: Dtype in which z is kept, or a `Storage`; None is float32 or wider.
       mask: Where to decay, as in `masked`; None is everywhere.
       r: In [0, ∞).
       store_x: Whether to keep x.
+      nu_dtype: As in `scale_by_adam`.
 
     Returns:
       A transformation. State: as `schedule_free`, around `ScaleByRmsWithCountState`.
@@ -70,7 +72,9 @@ def schedule_free_adamw(
     who = "schedule_free_adamw"
     rate = warmed_up(who, learning_rate, warmup_steps)
     base = chain(
-        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
+        scale_by_rms(
+            b2, eps, eps_in_sqrt=False, bias_correction=True, nu_dtype=nu_dtype
+        ),
         *descent(who, rate, weight_decay, mask),
     )
     return schedule_free(
@@ -101,7 +105,7 @@ def schedule_free_sgd(
       b1: Weight of x in y, in [0, 1].
       weight_decay: As in `add_decayed_weights`, at y; None is none.
       weight_lr_power: As in `schedule_free`, like all that follow.
-      state_dtype: Dtype in which z is kept; None is float32 or wider.
+      state_dtype: Dtype in which z is kept, or a `Storage`; None is float32 or wider.
       mask: Where to decay, as in `masked`; None is everywhere.
       r: In [0, ∞).
       store_x: Whether to keep x.

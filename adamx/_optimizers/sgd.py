@@ -37,7 +37,7 @@ def sgd(
       learning_rate: As in `scale_by_learning_rate`, in units of params per gradient.
       momentum: Decay of the trace, in [0, 1]; None is no trace.
       nesterov: Whether to look ahead; only with momentum.
-      accumulator_dtype: Dtype in which the trace is kept; None is float32 or wider.
+      accumulator_dtype: As in `trace`.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -64,7 +64,8 @@ def signum(
     Args:
       learning_rate: As in `scale_by_learning_rate`; the size of a step.
       beta: Decay of the mean per step, in [0, 1), as in `ema`.
-      accumulator_dtype: Dtype in which the mean is kept; None is float32 or wider.
+      accumulator_dtype: Dtype in which the mean is kept, or a `Storage`; None is
+        float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

@@ -17,7 +17,6 @@ from adamx._base import (
     Updates,
     check_in,
     check_state,
-    storage_dtype,
 )
 from adamx._chain import chain
 from adamx._numerics import (
@@ -30,6 +29,7 @@ from adamx._numerics import (
     safe_divide,
     safe_sqrt,
 )
+from adamx._rounding import storage_of
 from adamx._transforms.decay import descent
 from adamx._tree import map_leaves, require_real, zeros_like
 
@@ -62,13 +62,15 @@ def scale_by_sm3(
       b1: Decay of nu per step, in [0, 1); None keeps no nu: u is what it would average.
       b2: Decay of v per step, in [0, 1]; 1 sums.
       eps: In [0, ∞), in units of the gradient squared; the authors have 1e-30.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider. A
+        bfloat16 is for b1 < 0.98: the state has no count for stochastic rounding.
 
     Returns:
       A transformation. State: `ScaleBySM3State`, nu and the vectors of mu.
 
     Raises:
-      ValueError: A number out of its range; at update, trees that do not match.
+      ValueError: A number out of its range, a nu_dtype that does not follow nu; at
+        update, trees that do not match.
       TypeError: A wrong kind of argument; a parameter that is not real.
 
     Differs from Optax: parameters without axes and b1 = None work, where Optax raises;
@@ -89,8 +91,9 @@ def scale_by_sm3(
         check_in(who, "b1", b1, "[0, 1)")
     check_in(who, "b2", b2, "[0, 1]")
     check_in(who, "eps", eps, "[0, inf)")
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype)
     w1 = complement(b1) if keeps_mean else 1.0
+    storage = storage_of(who, "nu_dtype", nu_dtype, w1, counted=False)
+    storages = (storage,) * keeps_mean
     w2, eps = complement(b2), hyperparameter(eps)
 
     def leaf(g: Array, *state: Array) -> tuple[Array, ...]:
@@ -110,7 +113,7 @@ def scale_by_sm3(
             zeros_like(who, [x] * len(vectors(x)), shapes=vectors(x))
             for x in jax.tree.leaves(params)
         ]
-        nu = zeros_like(who, params, nu_dtype) if keeps_mean else None
+        nu = zeros_like(who, params, storage) if keeps_mean else None
         return ScaleBySM3State(jax.tree.unflatten(jax.tree.structure(params), mu), nu)
 
     def update(
@@ -134,7 +137,9 @@ def scale_by_sm3(
         new = []
         for row, mu in zip(rows, treedef.flatten_up_to(state.mu), strict=True):
             shapes = (row[0].shape,) * keeps_mean + vectors(row[0])
-            new.append(map_leaves(who, leaf, *row, *mu, shapes=[shapes]))
+            new.append(
+                map_leaves(who, leaf, *row, *mu, shapes=[shapes], storages=storages)
+            )
         updates = treedef.unflatten([row[0] for row in new])
         nu = treedef.unflatten([row[1] for row in new]) if keeps_mean else None
         mu = treedef.unflatten([list(row[1 + keeps_mean :]) for row in new])
@@ -164,7 +169,8 @@ def sm3(
       learning_rate: As in `scale_by_learning_rate`; about the size of the first steps.
       momentum: As b1 in `scale_by_sm3`, in [0, 1); with None a matrix of n·m numbers
         costs n + m.
-      nu_dtype: Dtype in which the mean is kept; None is float32 or wider.
+      nu_dtype: Dtype in which the mean is kept, or a `Storage`; None is float32 or
+        wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

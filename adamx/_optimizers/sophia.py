@@ -21,7 +21,6 @@ from adamx._base import (
     check_in,
     check_state,
     require_params,
-    storage_dtype,
 )
 from adamx._chain import as_transformation, chain
 from adamx._numerics import (
@@ -36,6 +35,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._transforms.decay import descent
 from adamx._transforms.hessian import hutchinson_estimator_diag_hessian
 from adamx._tree import map_leaves, require_real, zero_count, zeros_like
@@ -89,12 +89,12 @@ def scale_by_sophia(
       update_interval: Steps from estimate to estimate, at least 1.
       hessian_diagonal_fn: A transformation to a diagonal of the Hessian; None is
         `hutchinson_estimator_diag_hessian()`, which takes the extra argument `obj_fn`.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       verbose: Whether to print the win rate, the share of entries that are not clipped.
         By its authors gamma is right where that is 0.1 to 0.5.
       print_win_rate_every_n_steps: How often, at least 1 if verbose.
       variant: "optax" or "paper".
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `SophiaState`, two arrays for each parameter.
@@ -137,16 +137,16 @@ def scale_by_sophia(
     if hessian_diagonal_fn is None:
         hessian_diagonal_fn = hutchinson_estimator_diag_hessian()
     estimator = as_transformation(who, "hessian_diagonal_fn", hessian_diagonal_fn)
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
     w1, w2 = complement(b1), complement(b2)
+    mu_storage = storage_of(who, "mu_dtype", mu_dtype, w1)
+    nu_storage = storage_of(who, "nu_dtype", nu_dtype, w2, real=True)
     eps, gamma = hyperparameter(eps), hyperparameter(gamma)
     paper = variant == "paper"
 
     def init(params: Params) -> SophiaState:
         require_real(who, params)
-        mu = zeros_like(who, params, mu_dtype)
-        nu = zeros_like(who, params, nu_dtype)
+        mu = zeros_like(who, params, mu_storage)
+        nu = zeros_like(who, params, nu_storage)
         return SophiaState(zero_count(), mu, nu, estimator.init(params))
 
     @jax.jit
@@ -178,7 +178,7 @@ def scale_by_sophia(
 
         def refresh(inner: OptState, nu: Updates) -> tuple[OptState, Updates]:
             h, inner = estimator.update(grads, inner, params, **extra_args)
-            _, nu = map_leaves(who, average, h, nu)
+            _, nu = map_leaves(who, average, h, nu, storages=(nu_storage,), count=count)
             return inner, nu
 
         inner, nu = lax.cond(
@@ -190,7 +190,14 @@ def scale_by_sophia(
         )
         used = nu if paper else state.nu
         updates, mu = map_leaves(
-            who, leaf, grads, state.mu, read=(used,), scalars=corrections(count)
+            who,
+            leaf,
+            grads,
+            state.mu,
+            read=(used,),
+            scalars=corrections(count),
+            storages=(mu_storage,),
+            count=count,
         )
         if verbose and clip_threshold is not None:
             print_win_rate(updates, count)
@@ -246,11 +253,11 @@ def sophia(
       clip_threshold: In (0, ∞); None does not clip.
       update_interval: Steps from estimate to estimate, at least 1.
       hessian_diagonal_fn: None is `hutchinson_estimator_diag_hessian()`.
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       verbose: Whether to print the share of entries that are not clipped.
       print_win_rate_every_n_steps: How often, at least 1 if verbose.
       variant: "optax" or "paper".
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `(SophiaState, EmptyState, EmptyState)`, the parts of

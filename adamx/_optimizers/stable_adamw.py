@@ -20,7 +20,6 @@ from adamx._base import (
     check_choice,
     check_in,
     check_state,
-    storage_dtype,
 )
 from adamx._chain import as_transformation, chain
 from adamx._numerics import (
@@ -39,6 +38,7 @@ from adamx._numerics import (
     times,
     unit_norm,
 )
+from adamx._rounding import storage_of
 from adamx._transforms.decay import add_decayed_weights, descent
 from adamx._transforms.scale import scale_by_learning_rate
 from adamx._tree import map_leaves, zero_count, zeros_like
@@ -81,11 +81,11 @@ def scale_by_stable_adam(
       b1: Decay of mu per step, in [0, 1).
       b2: Decay of nu per step, in [0, 1).
       eps: Added to the root, in units of the gradient; in [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       clipping_threshold: The largest rms that leaves a step as it is, in (0, ∞).
       inner: What else happens to Adam's direction before it is scaled down, such as
         `add_decayed_weights`; None is nothing.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
 
     Returns:
       A transformation. State: `ScaleByStableAdamState`, two arrays for each parameter
@@ -108,9 +108,9 @@ def scale_by_stable_adam(
     check_all(who, "[0, 1)", b1=b1, b2=b2)
     check_in(who, "eps", eps, "[0, inf)")
     check_in(who, "clipping_threshold", clipping_threshold, "(0, inf)")
-    mu_dtype = storage_dtype(who, "mu_dtype", mu_dtype)
-    nu_dtype = storage_dtype(who, "nu_dtype", nu_dtype, real=True)
     w1, w2, eps = complement(b1), complement(b2), hyperparameter(eps)
+    mu_storage = storage_of(who, "mu_dtype", mu_dtype, w1)
+    nu_storage = storage_of(who, "nu_dtype", nu_dtype, w2, real=True)
     if inner is not None:
         inner = as_transformation(who, "inner", inner)
 
@@ -118,8 +118,8 @@ def scale_by_stable_adam(
         numbers = [()] * len(jax.tree.leaves(params))
         return ScaleByStableAdamState(
             zero_count(),
-            zeros_like(who, params, mu_dtype),
-            zeros_like(who, params, nu_dtype, real=True),
+            zeros_like(who, params, mu_storage),
+            zeros_like(who, params, nu_storage, real=True),
             zeros_like(who, params, real=True, shapes=numbers),
             inner.init(params) if inner else EmptyState(),
         )
@@ -166,6 +166,8 @@ def scale_by_stable_adam(
             state.rms,
             scalars=corrections(count),
             shapes=[(shape, shape, ()) for shape in shapes],
+            storages=(mu_storage, nu_storage),
+            count=count,
         )
         inner_state = state.inner
         if inner:
@@ -205,11 +207,11 @@ def stable_adamw(
       b1: As in `scale_by_stable_adam`, like all up to `mu_dtype`.
       b2: In [0, 1).
       eps: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: As in `add_decayed_weights`, per step and unit of learning rate.
       mask: Where to decay, as in `masked`; None is everywhere.
       clipping_threshold: The largest rms that leaves a step as it is, in (0, ∞).
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       variant: "paper", where the lower learning rate is that of the decay too; or
         "code", which the authors released, where the decay stays.
 

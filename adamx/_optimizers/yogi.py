@@ -61,9 +61,9 @@ def scale_by_yogi(
       eps_root: Added inside the root, in units of the gradient squared; in [0, ∞).
       initial_accumulator_value: Where nu starts, in units of the gradient squared; in
         [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider. A narrower one
-        loses most of the changes of nu, which are small.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
+        Narrower ones are rounded stochastically: nu may change by as little as g².
 
     Returns:
       A transformation. State: `ScaleByAdamState`, two arrays for each parameter.
@@ -91,7 +91,8 @@ def scale_by_yogi(
     check_in(who, "initial_accumulator_value", initial_accumulator_value, "[0, inf)")
     w1, w2 = complement(b1), complement(b2)
     fill = initial_accumulator_value
-    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2, fill)
+    # nu moves by (1 - b2)·|g|², which may be anything beside it, whatever b2 is.
+    mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, 0.0, fill)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
     def corrections(count: Array) -> tuple[Any, ...]:
@@ -102,12 +103,14 @@ def scale_by_yogi(
 
     def leaf(
         g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any
-    ) -> tuple[Array, Array, Array]:
-        mu = lerp(mu, g, w1)
+    ) -> tuple[Any, Array, Array]:
+        def u(mu: Array, nu: Array) -> Array:
+            a = nu if is_zero(eps_root) else nu + cast(offset, nu)
+            return ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+
         sq = capped_sq(g)
         nu = at_most_max(nu - product(jnp.sign(nu - sq) * sq, cast(w2, nu)))
-        a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-        return ratio(mu, times(safe_sqrt(a), factor) + cast(floor, a), eps), mu, nu
+        return u, lerp(mu, g, w1), nu
 
     return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
 
@@ -138,8 +141,8 @@ def yogi(
       eps: In [0, ∞).
       eps_root: In [0, ∞).
       initial_accumulator_value: In [0, ∞).
-      mu_dtype: Dtype in which mu is kept; None is float32 or wider.
-      nu_dtype: Dtype in which nu is kept; None is float32 or wider.
+      mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
+      nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       weight_decay: Decoupled, as in `adamw`; None is none.
       mask: Where to decay, as in `masked`; None is everywhere.
 

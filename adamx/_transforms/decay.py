@@ -51,7 +51,7 @@ from adamx._numerics import (
     product,
 )
 from adamx._rules import by_leaf
-from adamx._transforms.scale import narrow, scale_by_learning_rate, schedule_value
+from adamx._transforms.scale import scale_by_learning_rate, schedule_value
 from adamx._tree import map_leaves, zero_count
 
 
@@ -186,7 +186,7 @@ def independent_weight_decay(weight_decay: Scalar, peak_value: Scalar) -> Scalar
     check_in(who, "weight_decay", weight_decay, "[0, 1]")
     check_in(who, "peak_value", peak_value, "(0, inf)")
     with float64():
-        return narrow(hyperparameter(weight_decay) / hyperparameter(peak_value))
+        return hyperparameter(weight_decay) / hyperparameter(peak_value)
 
 
 def corrected_weight_decay(
@@ -237,7 +237,7 @@ def corrected_weight_decay(
     def schedule(count: Any) -> Array:
         value = schedule_value(who, learning_rate, count)
         with float64():
-            return narrow(hyperparameter(value) * factor)
+            return hyperparameter(value) * factor
 
     return schedule
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from adamx._base import Params, Scalar, check_in, describe
+from adamx._base import Params, Scalar, check_in, describe, is_number
 from adamx._rules import is_hole, places
-from adamx._transforms.scale import narrow
 
 # Layers with a number, as layers_3, h/3, blocks.3, EncoderBlock_3; not LayerNorm_3.
 LAYER = re.compile(
@@ -74,7 +74,7 @@ def layerwise_decay(
         raise TypeError(
             f"{who}: expected depth as a function of a path, got {describe(depth)}."
         )
-    base = narrow(decay)
+    base = decay if is_number(decay) else jnp.asarray(decay, jnp.result_type(float))
 
     def multipliers(params: Params) -> Any:
         everything = [("/".join(names), leaf) for _, names, leaf in places(params)]

@@ -22,6 +22,8 @@ from adamx._numerics import (
 from adamx._rounding import storage_of
 from adamx._stateful import Moment, stateful
 
+NO_COUNT = "take ema, whose state has one"
+
 
 class TraceState(NamedTuple):
     """State of `trace`."""
@@ -47,13 +49,16 @@ def trace(
     Args:
       decay: Per step, in [0, 1]; a constant g grows by 1 / (1 - decay).
       nesterov: Whether to look ahead.
-      accumulator_dtype: Dtype in which the sum is kept; None is float32 or wider.
+      accumulator_dtype: Dtype in which the sum is kept, or a `Storage`; None is float32
+        or wider. Rounded to the nearest, since the state has no count: in bfloat16 from
+        a decay of 0.98 on it does not follow.
 
     Returns:
       A transformation. State: `TraceState`, one array for each parameter.
 
     Raises:
-      ValueError: A decay outside [0, 1]; at update, trees that do not match.
+      ValueError: A decay outside [0, 1], stochastic rounding; at update, trees that do
+        not match.
       TypeError: A wrong kind of argument; a parameter not floating or complex.
 
     Differs from Optax: 16-bit parameters get a float32 sum.
@@ -69,12 +74,16 @@ def trace(
     who = "trace"
     check_in(who, "decay", decay, "[0, 1]")
     check_flag(who, "nesterov", nesterov)
-    storage = storage_of(who, "accumulator_dtype", accumulator_dtype)
+    storage = storage_of(
+        who, "accumulator_dtype", accumulator_dtype, counted=False, instead=NO_COUNT
+    )
     decay = hyperparameter(decay)
 
-    def leaf(g: Array, total: Array) -> tuple[Array, Array]:
-        total = g + times(total, decay)
-        return g + times(total, decay) if nesterov else total, total
+    def leaf(g: Array, total: Array) -> tuple[Any, Array]:
+        def u(total: Array) -> Array:
+            return g + times(total, decay) if nesterov else total
+
+        return u, g + times(total, decay)
 
     return stateful(who, TraceState, leaf, trace=Moment(storage))
 
@@ -90,7 +99,8 @@ def ema(
     Args:
       decay: Per step, in [0, 1); the horizon is about 1 / (1 - decay) steps.
       debias: Whether to correct for the start at zero.
-      accumulator_dtype: Dtype in which the mean is kept; None is float32 or wider.
+      accumulator_dtype: Dtype in which the mean is kept, or a `Storage`; None is
+        float32 or wider.
 
     Returns:
       A transformation. State: `EmaState`, one array for each parameter.
@@ -115,8 +125,10 @@ def ema(
     def correction(count: Array) -> tuple[Any, ...]:
         return split(1.0 / one_minus_power(w, increment(count)))
 
-    def leaf(g: Array, mean: Array, factor: Any) -> tuple[Array, Array]:
-        mean = lerp(mean, g, w)
-        return times(mean, factor) if debias else mean, mean
+    def leaf(g: Array, mean: Array, factor: Any) -> tuple[Any, Array]:
+        def u(mean: Array) -> Array:
+            return times(mean, factor) if debias else mean
+
+        return u, lerp(mean, g, w)
 
     return stateful(who, EmaState, leaf, correction, ema=Moment(storage))

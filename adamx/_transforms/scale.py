@@ -157,11 +157,6 @@ def signed(factor: Scalar, negate: bool) -> Any:
         return -factor if negate else factor
 
 
-def narrow(value: Any) -> Any:
-    """A number as it is; an array in float32, or float64 with x64 on."""
-    return value if is_number(value) else jnp.asarray(value, jnp.result_type(float))
-
-
 def schedule_value(who: str, schedule: Schedule, count: Any) -> Array:
     """What a schedule says at `count`: a scalar array."""
     value = schedule(count)

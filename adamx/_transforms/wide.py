@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx._base import GradientTransformation, OptState, Params, Updates
+from adamx._numerics import is_narrow
 
 
 def rounded_once(tx: GradientTransformation) -> GradientTransformation:
@@ -17,19 +18,20 @@ def rounded_once(tx: GradientTransformation) -> GradientTransformation:
     def update(
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
-        wide = jax.tree.map(
-            lambda g: g.astype(jnp.float32) if is_narrow(g) else g, updates
-        )
-        wide, state = tx.update(wide, state, params, **extra_args)
+        wide, state = tx.update(widened(updates), state, params, **extra_args)
         updates = jax.tree.map(
-            lambda u, g: u.astype(g.dtype) if is_narrow(g) else u, wide, updates
+            lambda u, g: u.astype(g.dtype) if rounds(g) else u, wide, updates
         )
         return updates, state
 
     return GradientTransformation(tx.init, update)
 
 
-def is_narrow(x: Any) -> bool:
-    """Whether x is an array of a floating dtype narrower than float32."""
-    dtype = getattr(x, "dtype", jnp.float32)
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
+def widened(updates: Updates) -> Updates:
+    """The updates in float32 where they are narrower."""
+    return jax.tree.map(lambda g: g.astype(jnp.float32) if rounds(g) else g, updates)
+
+
+def rounds(x: Any) -> bool:
+    """Whether x is an array narrower than float32."""
+    return is_narrow(getattr(x, "dtype", jnp.float32))

@@ -20,10 +20,10 @@ from adamx._base import (
     check_state,
     describe,
     is_number,
-    storage_dtype,
 )
 from adamx._chain import as_transformation
 from adamx._numerics import abs_sq, cast
+from adamx._rounding import storage_of
 from adamx._tree import compute_dtypes, convert
 from adamx._wrappers.window import SkipFn, Window
 
@@ -49,7 +49,9 @@ class MultiSteps(GradientTransformation):
       should_skip_update_fn: None, or a function `(updates, gradient_step, params) ->
         (skip, skip_state)`, such as `skip_not_finite`. Where skip, a bool[], is true,
         the gradient is left out: nothing but skip_state, a tree of arrays, changes.
-      accumulator_dtype: Dtype of acc_grads; float32, or None, is float32 or wider.
+      accumulator_dtype: Dtype of acc_grads, or a `Storage`; float32, or None, is
+        float32 or wider. In bfloat16 windows of 50 gradients or more, and those of a
+        schedule, are rounded stochastically, others to the nearest.
       weighted: Whether `update` takes the extra argument `weight`, a scalar from 0,
         such as the number of tokens in the batch of which g is the mean: batches that
         are padded unlike then count as in one large batch. A gradient of weight 0 may
@@ -100,14 +102,16 @@ class MultiSteps(GradientTransformation):
                 f"{WHO}: expected should_skip_update_fn as a function of updates, "
                 f"gradient_step and params, got {describe(should_skip_update_fn)}."
             )
-        dtype = storage_dtype(WHO, "accumulator_dtype", accumulator_dtype)
+        k: Any = every_k_schedule
+        least_share = 1 / k if is_number(k) else k
+        storage = storage_of(WHO, "accumulator_dtype", accumulator_dtype, least_share)
         window = Window(
             WHO,
             inner,
             every_k_schedule,
             use_grad_mean,
             should_skip_update_fn,
-            None if dtype == jnp.float32 else dtype,
+            None if storage and storage.dtype == jnp.float32 else storage,
             weighted,
         )
         self = super().__new__(cls, window.init, window.update)
@@ -116,7 +120,7 @@ class MultiSteps(GradientTransformation):
 
     def __reduce__(self) -> Any:
         w = self._window
-        args = w.inner, w.every_k, w.use_grad_mean, w.should_skip, w.dtype
+        args = w.inner, w.every_k, w.use_grad_mean, w.should_skip, w.storage
         return functools.partial(MultiSteps, weighted=w.weighted), args
 
     @property

@@ -16,7 +16,6 @@ from adamx._base import (
     check_in,
     check_state,
     require_params,
-    storage_dtype,
 )
 from adamx._numerics import (
     complement,
@@ -26,6 +25,7 @@ from adamx._numerics import (
     one_minus_power,
     split,
 )
+from adamx._rounding import storage_of
 from adamx._tree import copy_of, landed, map_leaves, zero_count
 
 
@@ -62,10 +62,9 @@ def ema_params(
       decay: Per step, in [0, 1); the horizon is about 1 / (1 - decay) steps.
       debias: Whether the mean starts with the first update, of which the weight is 1;
         else it starts at the initial parameters, which count for decay^t.
-      accumulator_dtype: Dtype in which the mean is kept; None is float32 or wider. A
-        bfloat16 is for short horizons: half a unit in its last place, |ema|/512 or up
-        to twice that, is the least change w·|p - ema| that it takes up. At a decay of
-        0.99 it stops while 20 to 40 % of itself are missing, from 0.998 on it stalls.
+      accumulator_dtype: Dtype in which the mean is kept, or a `Storage`; None is
+        float32 or wider. In bfloat16 it is rounded stochastically where 1 - decay ≤
+        0.02, else to the nearest.
       warmup: Whether early means have a shorter horizon, a ninth of the steps so far.
 
     Returns:
@@ -94,11 +93,11 @@ def ema_params(
     who = "ema_params"
     check_in(who, "decay", decay, "[0, 1)")
     check_flags(who, debias=debias, warmup=warmup)
-    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
     w = complement(decay)
+    storage = storage_of(who, "accumulator_dtype", accumulator_dtype, w)
 
     def init(params: Params) -> EmaParamsState:
-        return EmaParamsState(zero_count(), copy_of(who, params, accumulator_dtype))
+        return EmaParamsState(zero_count(), copy_of(who, params, storage))
 
     @jax.jit
     def weight(t: Array) -> tuple[Any, ...]:
@@ -131,6 +130,8 @@ def ema_params(
             state.ema,
             read=(landed(who, params, updates),),
             scalars=weight(count),
+            storages=(storage,),
+            count=count,
         )
         return updates, EmaParamsState(count, ema)
 

@@ -14,7 +14,6 @@ from adamx._base import (
     Updates,
     check_in,
     check_state,
-    storage_dtype,
 )
 from adamx._chain import as_transformation
 from adamx._numerics import (
@@ -26,6 +25,7 @@ from adamx._numerics import (
     split,
     times,
 )
+from adamx._rounding import storage_of
 from adamx._tree import map_leaves, zero_count, zeros_like
 
 
@@ -57,7 +57,8 @@ def grokfast(
       inner: The transformation.
       alpha: Decay of ema per step, in [0, 1).
       lamb: How much of ema is added, in [0, ∞).
-      accumulator_dtype: Dtype in which ema is kept; None is float32 or wider.
+      accumulator_dtype: Dtype in which ema is kept, or a `Storage`; None is float32 or
+        wider.
 
     Returns:
       A transformation. State: `GrokfastState`, one array for each parameter.
@@ -80,11 +81,11 @@ def grokfast(
     inner = as_transformation(who, "inner", inner)
     check_in(who, "alpha", alpha, "[0, 1)")
     check_in(who, "lamb", lamb, "[0, inf)")
-    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
     w, lamb = complement(alpha), hyperparameter(lamb)
+    storage = storage_of(who, "accumulator_dtype", accumulator_dtype, w)
 
     def init(params: Params) -> GrokfastState:
-        ema = zeros_like(who, params, accumulator_dtype)
+        ema = zeros_like(who, params, storage)
         return GrokfastState(zero_count(), ema, inner.init(params))
 
     @jax.jit
@@ -103,12 +104,19 @@ def grokfast(
         **extra_args: Any,
     ) -> tuple[Updates, GrokfastState]:
         check_state(who, state, GrokfastState)
+        count = increment(state.count)
         updates, ema = map_leaves(
-            who, leaf, updates, state.ema, scalars=weight(state.count)
+            who,
+            leaf,
+            updates,
+            state.ema,
+            scalars=weight(state.count),
+            storages=(storage,),
+            count=count,
         )
         updates, inner_state = inner.update(
             updates, state.inner_state, params, **extra_args
         )
-        return updates, GrokfastState(increment(state.count), ema, inner_state)
+        return updates, GrokfastState(count, ema, inner_state)
 
     return GradientTransformation(init, update)

@@ -17,10 +17,10 @@ from adamx._base import (
     is_number,
 )
 from adamx._chain import as_transformation
-from adamx._choose import all_finite, update_if
+from adamx._choose import all_finite, answer_to, in_dtypes_of, update_if
 from adamx._numerics import cast, increment, quotient
 from adamx._schedules.interpolate import Steps, whole
-from adamx._transforms.wide import rounded_once
+from adamx._transforms.wide import widened
 from adamx._tree import map_leaves, zero_count
 
 
@@ -117,7 +117,8 @@ def dynamic_loss_scale(
     ) -> tuple[Updates, LossScaleState]:
         check_state(who, state, LossScaleState)
         scale, good, total, inner_state = state
-        (updates,) = map_leaves(who, unscaled, updates, scalars=(scale,))
+        given = updates
+        (updates,) = map_leaves(who, unscaled, widened(given), scalars=(scale,))
         finite = all_finite(updates)
         updates, inner_state = update_if(
             finite, inner, updates, inner_state, params, extra_args
@@ -128,9 +129,11 @@ def dynamic_loss_scale(
         scale = jnp.where(finite, jnp.where(grow, larger, scale), lower)
         good = jnp.where(finite & ~grow, increment(good), 0)
         total = jnp.where(finite, total, increment(total))
+        like = answer_to(inner, given, inner_state, params, extra_args)
+        updates = in_dtypes_of(like, updates)
         return updates, LossScaleState(scale, good, total, inner_state)
 
-    return rounded_once(GradientTransformation(init, update))
+    return GradientTransformation(init, update)
 
 
 def loss_scale(state: OptState) -> Array:

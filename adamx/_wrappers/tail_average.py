@@ -13,9 +13,9 @@ from adamx._base import (
     Updates,
     check_state,
     require_params,
-    storage_dtype,
 )
 from adamx._numerics import float64, increment, lerp, split
+from adamx._rounding import storage_of
 from adamx._schedules.interpolate import Steps, whole
 from adamx._tree import landed, map_leaves, zero_count, zeros_like
 
@@ -55,9 +55,9 @@ def tail_average(
       begin: Number of the first update that counts, ≥ 0; updates are numbered from 1.
       every: Steps from one to the next, ≥ 1; the length of a cycle where the learning
         rate has cycles.
-      accumulator_dtype: Dtype in which the mean is kept; None is float32 or wider. A
-        bfloat16 stands still after 512 parameters, and before that where they differ
-        little.
+      accumulator_dtype: Dtype in which the mean is kept, or a `Storage`; None is
+        float32 or wider. Narrower ones are rounded stochastically, since weights 1 / n
+        soon fall below what they resolve.
 
     Returns:
       A transformation. State: `TailAverageState`, one array for each parameter.
@@ -84,10 +84,11 @@ def tail_average(
     who = "tail_average"
     begin = whole(who, "begin", begin, "[0, inf)")
     every = whole(who, "every", every, "[1, inf)")
-    accumulator_dtype = storage_dtype(who, "accumulator_dtype", accumulator_dtype)
+    # Weights 1 / n become as small as they like.
+    storage = storage_of(who, "accumulator_dtype", accumulator_dtype, 0.0)
 
     def init(params: Params) -> TailAverageState:
-        mean = zeros_like(who, params, accumulator_dtype)
+        mean = zeros_like(who, params, storage)
         return TailAverageState(zero_count(), zero_count(), mean)
 
     @jax.jit
@@ -121,6 +122,8 @@ def tail_average(
             state.mean,
             read=(landed(who, params, updates),),
             scalars=scalars,
+            storages=(storage,),
+            count=count,
         )
         return updates, TailAverageState(count, num_averaged, mean)
 

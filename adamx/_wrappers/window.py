@@ -22,9 +22,10 @@ from adamx._base import (
     check_state,
     describe,
 )
-from adamx._choose import choose, in_dtypes_of
+from adamx._choose import answer_to, choose, in_dtypes_of
 from adamx._compiled import compiled
 from adamx._numerics import as_float64, cast, float64, increment, lerp, product
+from adamx._rounding import Storage
 from adamx._transforms.scale import value_at
 from adamx._tree import (
     compute_dtypes,
@@ -68,7 +69,7 @@ class Window:
     every_k: ScalarOrSchedule
     use_grad_mean: bool
     should_skip: Any  # a SkipFn, or None
-    dtype: Any
+    storage: Storage | None
     weighted: bool
 
     @property
@@ -91,7 +92,7 @@ class Window:
             zero_count(),
             zero_count(),
             self.inner.init(params),
-            zeros_like(self.who, params, self.dtype),
+            zeros_like(self.who, params, self.storage),
             jax.tree.map(jnp.zeros_like, shapes),
             *weight_sum,
         )
@@ -166,6 +167,9 @@ class Window:
             updates,
             state.acc_grads,
             scalars=tuple(scalars),
+            storages=(self.storage,),
+            # The gradients have no number of their own; this one hardly comes again.
+            count=state.gradient_step * 65_537 + state.mini_step + 1,
         )
         mini_step = jnp.where(skip, state.mini_step, increment(state.mini_step))
         k = value_at(self.who, self.every_k, state.gradient_step)
@@ -189,7 +193,7 @@ class Window:
         params: Params,
         extra_args: dict[str, Any],
     ) -> tuple[Updates, OptState]:
-        """Ends the window if it is full; gives updates in the dtypes of `like`."""
+        """Ends the window if it is full; gives updates as `inner` would for `like`."""
 
         def step(mean: Updates, inner: OptState) -> tuple[Any, OptState]:
             out, new = self.inner.update(mean, inner, params, **extra_args)
@@ -216,6 +220,7 @@ class Window:
         )
         if self.weighted:
             state = state._replace(weight_sum=jnp.where(full, 0, state.weight_sum))
+        like = answer_to(self.inner, like, args[1], params, extra_args)
         return in_dtypes_of(like, updates), state
 
     def ask(

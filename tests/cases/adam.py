@@ -25,6 +25,15 @@ CASES = [
         stored=jnp.bfloat16,
         complex=False,
     ),
+    # Rounded stochastically: each step by up to an ulp, at random.
+    case(
+        "scale_by_adam",
+        "bfloat16 nu",
+        nu_dtype=jnp.bfloat16,
+        stored=jnp.bfloat16,
+        random=True,
+        optax=NEW,
+    ),
     case("scale_by_amsgrad"),
     case("scale_by_amsgrad", "mu", bias_correction_nu=False),
     case("scale_by_amsgrad", "nu", bias_correction_mu=False, b2=0.99),

@@ -41,6 +41,7 @@ class Case:
     max_ulps: float = 16.0
     roundings: int | None = None  # to a 16-bit dtype on the way; None: one a block
     stored: Any = None  # a dtype narrower than float32 in which a moment is kept
+    random: bool = False  # rounds by bits that depend on the place in an array
     needs_params: bool = False
     elementwise: bool = True
     whole_tree: bool = False  # the oracle takes lists of all arrays

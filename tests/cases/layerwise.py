@@ -1,6 +1,7 @@
 """Methods that see the norm of an array: its own, or that of its gradient."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import oracle
 
@@ -100,6 +101,20 @@ CASES = [
         elementwise=False,
     ),
     case("scale_by_novograd", elementwise=False),
+    case(
+        "scale_by_novograd",
+        "bfloat16",
+        b1=0.98,
+        b2=0.98,
+        mu_dtype=jnp.bfloat16,
+        nu_dtype=jnp.bfloat16,
+        stored=jnp.bfloat16,
+        random=True,
+        mean_ulps=4.0,  # the errors of 50 steps, up to half a unit each, √25 · 1/2
+        elementwise=False,
+        complex=False,
+        optax=NEW,
+    ),
     case(
         "novograd",
         learning_rate=0.01,

@@ -1,12 +1,13 @@
 """The methods of 2020 and later that change Adam's numerator or its order."""
 
+import jax.numpy as jnp
 import numpy as np
 import oracle
 from oracle import at, average, one_minus_power
 
-from cases.case import NEW, case
+from cases.case import NEW, STORAGE, case
 
-OUTSIDE = {"learning_rate", "weight_decay", "proximal"}
+OUTSIDE = {"learning_rate", "weight_decay", "proximal", *STORAGE}
 
 
 def inside(case):
@@ -100,6 +101,18 @@ CASES = [
         magnitude=adan_size,
         optax="Optax has 1 - b2 in the place of b2",
     ),
+    case(
+        "scale_by_adan",
+        "bfloat16",
+        mu_dtype=jnp.bfloat16,
+        nu_dtype=jnp.bfloat16,
+        stored=jnp.bfloat16,
+        random=True,
+        without=("switching",),  # where g stays, g - g_last is the rounding of g_last
+        magnitude=adan_size,
+        complex=False,
+        optax=NEW,
+    ),
     case("scale_by_adan", "b2=0.5", b2=0.5, magnitude=adan_size),  # 1 - b2 is b2
     case(
         "adan",
@@ -127,6 +140,16 @@ CASES = [
         torch=("optimi.Adan", {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8}),
     ),
     case("scale_by_ademamix"),
+    case(
+        "scale_by_ademamix",
+        "bfloat16",
+        mu_dtype=jnp.bfloat16,
+        nu_dtype=jnp.bfloat16,
+        stored=jnp.bfloat16,
+        random=True,
+        complex=False,
+        optax=NEW,
+    ),
     case("scale_by_ademamix", "schedules", b3=rising_decay, alpha=rising_weight),
     case(
         "ademamix",
