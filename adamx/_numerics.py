@@ -134,9 +134,13 @@ def least_root(w1: Any, w2: Any, count: Array) -> Array:
     return jnp.where(bounded, (1 - 1e-6) * root, 0)
 
 
-def at_least(x: Array, least: Array) -> Array:
-    """x, or `least` where it is more, as a constant: of a bound nothing is learned."""
-    return jnp.where(least > x, lax.stop_gradient(least), x)
+def bounded_root(a: Array, mu: Array, least: Any) -> Array:
+    """√a, or |mu| times `least_root` where that is more.
+
+    As a constant: of a bound nothing is learned.
+    """
+    root, bound = safe_sqrt(a), jnp.abs(mu) * cast(least, a)
+    return jnp.where(bound > root, lax.stop_gradient(bound), root)
 
 
 def split(*scalars: Any) -> tuple[Any, ...]:

@@ -75,7 +75,7 @@ def stateful(
         del params, extra_args
         check_state(who, state, kind)
         counts = [getattr(state, name) for name in counters]
-        count = increment(counts[0]) if counts else None
+        new = list(map(increment, counts))
         updates, *trees = map_leaves(
             who,
             leaf,
@@ -84,9 +84,9 @@ def stateful(
             scalars=shared(*counts),
             plans=plans(updates) if plans else None,
             storages=[moment.storage for moment in moments.values()],
-            count=count,
+            count=new[0] if new else None,
         )
-        new = dict(zip(counters, map(increment, counts), strict=True))
-        return updates, kind(**new, **dict(zip(moments, trees, strict=True)))
+        fields = zip([*counters, *moments], [*new, *trees], strict=True)
+        return updates, kind(**dict(fields))
 
     return GradientTransformation(init, update)

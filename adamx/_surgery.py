@@ -9,6 +9,7 @@ import numpy as np
 from adamx._align import at_path
 from adamx._base import MaskOrFn, OptState, Params, describe
 from adamx._chain import as_transformation
+from adamx._fields import tree_get_all_with_path
 from adamx._parts import Part, beside, misfit, parts_of
 from adamx._rules import as_bool, by_path, compiled, is_box, is_hole, rule_for
 
@@ -183,6 +184,8 @@ def grow_state(
     rows = beside(who, state, tx.init(params))
     parts = parts_of(who, tx.init, treedef, params)
     shapes = [np.shape(x) for x in jax.tree.leaves(params)]
+    codes = tree_get_all_with_path(state, "encoded", is_encoded)
+    encoded = {id(x) for x in jax.tree.leaves(codes)}
     before: dict[Any, tuple[int, ...]] = {}
     if old_params is not None:
         pairs = beside(who, old_params, params)
@@ -192,7 +195,7 @@ def grow_state(
         fits = fits and all(n <= m for n, m in zip(old.shape, new.shape, strict=True))
         if not fits or (part.place is None and old.shape != new.shape):
             raise misfit(who, path, f"at most {describe(new)}", describe(old))
-        if is_encoded(path) and old.shape[-1:] != new.shape[-1:]:
+        if id(old) in encoded and old.shape[-1:] != new.shape[-1:]:
             raise ValueError(
                 f"{who}: expected the same last axis, got {describe(old)} to "
                 f"{describe(new)}{at_path(path)}; codes there share scales in groups "
@@ -218,9 +221,9 @@ def grow_state(
     )
 
 
-def is_encoded(path: Any) -> bool:
-    """Whether a path leads to what `compress_state` has encoded."""
-    return any(getattr(key, "name", None) == "encoded" for key in path)
+def is_encoded(path: Any, value: Any) -> bool:
+    """Whether a field is what `compress_state` has encoded."""
+    return path[-1].tuple_name == "CompressedState"
 
 
 def check_order(

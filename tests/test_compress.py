@@ -185,10 +185,10 @@ def test_groups_and_masks():
         ),
         (
             lambda: adamx.compress_state(
-                ADAMW, {"mu": adamx.int4_codec(), "nu": adamx.int4_codec()}
+                ADAMW, {"mu": {"^w": linear(False), "": linear(True)}}
             ),
             ValueError,
-            "compress_state: expected one codec 'int4_128', got two.",
+            "compress_state: expected one codec 'linear', got two.",
         ),
         (
             lambda: adamx.compress_state(ADAMW, rounding="up"),
@@ -422,6 +422,18 @@ def test_a_code_of_zero_would_explode():
     assert zero > 100
     assert floored < 2
     assert companded < 2
+
+
+@pytest.mark.parametrize("make", [adamx.scale_by_nadam, adamx.scale_by_radam])
+def test_relatives_of_adam_have_the_bound(make):
+    tx = adamx.compress_state(make(), {"nu": linear(False)})
+    assert largest_steps(tx)["spike, then nothing"].max() < 10
+
+
+def test_the_same_codec_may_stand_in_many_places():
+    eight = {"^w": adamx.companded_codec(), "": adamx.companded_codec()}
+    tx = adamx.compress_state(ADAMW, {"mu": eight, "nu": adamx.companded_codec()})
+    chex.assert_trees_all_equal(run(tx), run(COMPRESSED))
 
 
 def test_the_bound_touches_nothing_exact(rng):

@@ -17,16 +17,17 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
+    bounded_root,
     capped_sq,
     cast,
     complement,
     hyperparameter,
     increment,
     is_zero,
+    least_root,
     lerp,
     one_minus_power,
     ratio,
-    safe_sqrt,
     split,
     times,
 )
@@ -54,7 +55,7 @@ def scale_by_nadam(
 
     With b_t = b1, the limit of a large momentum_decay, it is
     `scale_by_adam(nesterov=True)`. Its state is that of Adam: the product of momenta
-    is a function of the count.
+    is a function of the count. The root is bounded as there.
 
     Args:
       b1: Decay of mu per step, and the last momentum, in [0, 1).
@@ -102,15 +103,24 @@ def scale_by_nadam(
         c, c2 = 1 - product, one_minus_power(w2, count)
         ahead = (1 - following) * c / (c + product * following) / now
         factor, floor = c / jnp.sqrt(c2) / now, c * eps / now
-        return split(factor, floor, c2 * eps_root, ahead)
+        least = least_root(w1, w2, count)
+        return split(factor, floor, c2 * eps_root, ahead, least)
 
     def leaf(
-        g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
+        g: Array,
+        mu: Array,
+        nu: Array,
+        factor: Any,
+        floor: Any,
+        offset: Any,
+        ahead: Any,
+        least: Any,
     ) -> tuple[Any, Array, Array]:
         def u(mu: Array, nu: Array) -> Array:
             m = times(mu, ahead) + g
             a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-            return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+            root = bounded_root(a, mu, least)
+            return ratio(m, times(root, factor) + cast(floor, a), eps)
 
         return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 

@@ -189,10 +189,6 @@ def prodigy(
             weight = d / d0 * (d if safeguard_warmup else step)
             return split(d, weight, d / d0 * step, step, decay)
 
-    def means(g: Array, m: Array, v: Array, d: Any) -> tuple[Array, Array]:
-        dg = times(g, d)
-        return lerp(m, dg, w1), lerp(v, capped_sq(dg), w2)
-
     def gather(
         g: Array,
         m: Array,
@@ -205,10 +201,10 @@ def prodigy(
         d: Any,
         weight: Any,
     ) -> tuple[Array, ...]:
-        m, v = means(g, m, v, d)
+        dg = times(g, d)
         s = bounded(times(s, b3) + times(g, weight))
         inner = jnp.sum(jnp.real(jnp.conj(g) * (p0 - p)))
-        return g, m, v, s, inner, norm_1(s)
+        return g, lerp(m, dg, w1), lerp(v, capped_sq(dg), w2), s, inner, norm_1(s)
 
     @jax.jit
     def after(
@@ -232,14 +228,12 @@ def prodigy(
         m: Array,
         v: Array,
         p: Array,
-        d: Any,
         floor: Any,
         step: Any,
         decay: Any,
         decayed: bool,
     ) -> Array:
-        # Once more, since what the state has of them may be rounded.
-        m, v = means(g, m, v, d)
+        del g
         # Where v = d²·|g|² underflows, √v is at most that of the least normal number.
         least = float(jnp.finfo(v.dtype).tiny) ** 0.5
         u = quotient(m, jnp.maximum(safe_sqrt(v) + cast(floor, v), least))
@@ -289,8 +283,8 @@ def prodigy(
             who,
             descend,
             updates,
-            read=(state.exp_avg, state.exp_avg_sq, p),
-            scalars=(d, floor, step, decay),
+            read=(m, v, p),
+            scalars=(floor, step, decay),
             plans=decays(updates),
         )
         return u, ProdigyState(m, v, s, state.params0, estim_lr, r, count)

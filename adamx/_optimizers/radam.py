@@ -17,16 +17,17 @@ from adamx._base import (
 )
 from adamx._chain import chain
 from adamx._numerics import (
+    bounded_root,
     capped_sq,
     cast,
     complement,
     hyperparameter,
     increment,
     is_zero,
+    least_root,
     lerp,
     one_minus_power,
     ratio,
-    safe_sqrt,
     split,
     times,
 )
@@ -60,7 +61,8 @@ def scale_by_radam(
 
     ρ is the number of gradients that nu is a mean of. It starts at 1; up to 4 the
     variance of 1 / √nu is infinite, so the first steps, five at b2 = 0.999, are those
-    of momentum, of the size of the gradient. With b2 ≤ 0.6 they all are.
+    of momentum, of the size of the gradient. With b2 ≤ 0.6 they all are. The root is
+    bounded as in `scale_by_adam`.
 
     Args:
       b1: Decay of mu per step, in [0, 1).
@@ -115,15 +117,23 @@ def scale_by_radam(
         if nesterov:
             ahead = b1 * c1 / one_minus_power(w1, increment(t))
         factor, floor = jnp.where(known, factor, 0), jnp.where(known, floor, c1)
-        return split(factor, floor, c2 * eps_root, ahead)
+        return split(factor, floor, c2 * eps_root, ahead, least_root(w1, w2, t))
 
     def leaf(
-        g: Array, mu: Array, nu: Array, factor: Any, floor: Any, offset: Any, ahead: Any
+        g: Array,
+        mu: Array,
+        nu: Array,
+        factor: Any,
+        floor: Any,
+        offset: Any,
+        ahead: Any,
+        least: Any,
     ) -> tuple[Any, Array, Array]:
         def u(mu: Array, nu: Array) -> Array:
             m = times(mu, ahead) + times(g, w1) if nesterov else mu
             a = nu if is_zero(eps_root) else nu + cast(offset, nu)
-            return ratio(m, times(safe_sqrt(a), factor) + cast(floor, a), eps)
+            root = bounded_root(a, mu, least)
+            return ratio(m, times(root, factor) + cast(floor, a), eps)
 
         return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamx._align import inexact
 from adamx._average import put, put_averages
 from adamx._base import (
     Array,
@@ -37,7 +36,8 @@ from adamx._numerics import (
 )
 from adamx._rounding import storage_of
 from adamx._transforms.scale import schedule_value
-from adamx._tree import compute_dtypes, convert, copy_of, map_leaves, scalar_dtype
+from adamx._transforms.wide import widened
+from adamx._tree import copy_of, map_leaves, scalar_dtype
 
 
 class ScheduleFreeState(NamedTuple):
@@ -240,16 +240,6 @@ def power(x: Array, exponent: Any) -> Array:
     positive = jnp.where(x > 0, x, 1)
     zero = 1.0 if is_zero(exponent) else 0.0
     return jnp.where(x > 0, jnp.exp(exponent * jnp.log(positive)), zero)
-
-
-def widened(tree: Any) -> Any:
-    """The tree with its floating and complex arrays in float32 or wider."""
-
-    def leaf(given: Any) -> Any:
-        x = inexact(given)
-        return given if x is None else convert(x, *compute_dtypes(x.dtype))
-
-    return jax.tree.map(leaf, tree)
 
 
 def schedule_free_eval_params(state: OptState, params: Params) -> Params:

@@ -5,6 +5,7 @@ of entries along the last axis: no group crosses a row, and nothing is flattened
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ SHORTEST = 16  # of groups: the scales of shorter ones weigh too much
 class Codec:
     """How to keep an array in less memory, for `compress_state`.
 
-    Zeros must come back as zeros, and what is not finite must not come back finite.
+    An array of zeros must come back as one, and what is not finite not finite.
 
     Args:
       name: Under which a state has what is encoded. Another encoding, another name, so
@@ -52,6 +53,7 @@ class Codec:
     decode: Callable[[Encoded, bool], Array]
 
 
+@functools.lru_cache(typed=True)
 def plain_codec(dtype: Any) -> Codec:
     """Makes the codec that keeps arrays in another dtype, such as jnp.bfloat16.
 

@@ -1,5 +1,6 @@
 """Codes of 8 bits, spaced as a fourth root is."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from adamx._base import Array
 from adamx._precision.codec import Codec, grouped, neighbor
 
 
+@functools.lru_cache(typed=True)
 def companded_codec(group_size: int = 128) -> Codec:
     """Makes the codec of 8 bits that are spaced as the fourth root is.
 
@@ -77,8 +79,8 @@ def fourth_power(q: Array, top: int) -> Array:
 def nearest(q: Array, dtype: Any) -> Array:
     """The nearest whole number to |q| < 2^22, of which the low bits are all there are.
 
-    A number near 1.5·2^23 has no fraction, and its bits count up. Thrice as fast as a
-    conversion, which has to ask whether q is in range.
+    A number near 1.5·2^23 has no fraction, and its bits count up. A conversion has to
+    ask whether q is in range, for each element.
     """
     return lax.bitcast_convert_type(q + jnp.float32(1.5 * 2**23), jnp.int32).astype(
         dtype

@@ -70,8 +70,9 @@ def compress_state(
     the nearest.
 
     Around any transformation, of Optax too: `compress_state(adamw(1e-3))` has 2.06
-    bytes a parameter in place of 8. Around `scale_by_adam` and what is made of it no
-    step can explode, since it bounds them.
+    bytes a parameter in place of 8. Around `scale_by_adam`, `scale_by_nadam`,
+    `scale_by_radam` and what is made of them no step can explode, since they bound the
+    root that divides it. No derivative passes through codes from step to step.
 
     Args:
       inner: The transformation.
@@ -91,8 +92,9 @@ def compress_state(
       A transformation. State: `CompressedState`.
 
     Raises:
-      ValueError: Two codecs of one name; at init, a field that no part of the state
-        has, or a regular expression that matches nothing.
+      ValueError: Two codecs of one name in a field; at init, a field that no part of
+        the state has, or a regular expression that matches nothing; at update, a state
+        of other codecs.
       TypeError: `inner` is no transformation; something else than codecs.
 
     Example:
@@ -116,19 +118,19 @@ def compress_state(
 
     def encode(state: OptState, count: Array, first: bool = False) -> CompressedState:
         """The state with its moments encoded; the first one to the nearest."""
-        keys = iter(keys_of(state, count, seed, CODES))
-        kept, encoded = [], {}
+        keys = None if first else keys_of(state, count, seed, CODES)
+        kept, encoded, start = [], {}, 0
         for field in fields_of(state):
-            nearest = "nearest" if moment_kind(field) is SIGNED else "stochastic"
-            by_chance = not first and (rounding or nearest) == "stochastic"
-            draws = [None if is_hole(x) else next(keys) for x in field.leaves]
             rule, leaves = rule_of(field), field.leaves
+            end = start + sum(not is_hole(x) for x in leaves)
             if rule:
-                draws = draws if by_chance else [None] * len(draws)
+                usual = "nearest" if moment_kind(field) is SIGNED else "stochastic"
+                by_chance = (rounding or usual) == "stochastic"
+                draws = keys[start:end] if keys is not None and by_chance else None
                 leaves, encoded[field.place] = encode_field(
                     field, rule, min_size, draws
                 )
-            kept += leaves
+            kept, start = kept + leaves, end
         return CompressedState(count, refilled(state, kept), encoded)
 
     def decode(state: CompressedState) -> OptState:
@@ -167,24 +169,25 @@ def compress_state(
 
 
 def encode_field(
-    field: Field, rule: Rule, min_size: Any, keys: list[Any]
+    field: Field, rule: Rule, min_size: Any, keys: Array | None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What stays of a field, and the rest encoded; without a key, to the nearest.
+    """What stays of a field, and the rest encoded; without keys, to the nearest.
 
     A tree like the field for each part of each codec, with holes where it has nothing.
     """
     positive = moment_kind(field) is POSITIVE
     answers = iter(rule.answers(field.treedef.unflatten(field.leaves)))
-    kept, rows = [], []
-    for x, key in zip(field.leaves, keys, strict=True):
+    kept, rows, i = [], [], 0
+    for x in field.leaves:
         codec = None if is_hole(x) else next(answers)
         if codec is None or not is_eligible(x, min_size):
             kept.append(x)
             rows.append({})
         else:
-            bits = None if key is None else random_bits(key, x)
+            bits = None if keys is None else random_bits(keys[i], x)
             kept.append(MaskedNode())
             rows.append({codec.name: codec.encode(x, bits, positive)})
+        i += not is_hole(x)
     return kept, {
         codec.name: {
             part: field.treedef.unflatten(
@@ -246,25 +249,22 @@ def rules(who: str, codec: Any) -> Callable[[Field], Rule | None]:
             f"dictionary from fields to codecs, got {describe(codec)}."
         )
     by_name = {name: rule_for_leaves(who, rule) for name, rule in codec.items()}
-    every: dict[str, Codec] = {}
-    for rule in by_name.values():
-        for one in rule.codecs:
-            if every.setdefault(one.name, one) != one:
-                raise ValueError(f"{who}: expected one codec {one.name!r}, got two.")
     return lambda field: by_name.get(field.of[1])
 
 
 def rule_for_leaves(who: str, rule: Any) -> Rule:
     """A rule from a codec, None, or a dictionary from regular expressions to these."""
     by_path = rule if isinstance(rule, Mapping) else {"": rule}
+    codecs: dict[str, Codec] = {}
     for answer in by_path.values():
         if not isinstance(answer, Codec | None):
             raise TypeError(
                 f"{who}: expected a Codec or None for each field or path, got "
                 f"{describe(answer)}."
             )
-    codecs = tuple({x.name: x for x in by_path.values() if x is not None}.values())
-    return Rule(codecs, first_match(who, by_path))
+        if answer and codecs.setdefault(answer.name, answer) != answer:
+            raise ValueError(f"{who}: expected one codec {answer.name!r}, got two.")
+    return Rule(tuple(codecs.values()), first_match(who, by_path))
 
 
 def check_names(who: str, codec: Any, fields: list[Field]) -> None:

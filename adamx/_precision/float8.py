@@ -1,5 +1,6 @@
 """Groups of floats of 8 bits."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from adamx._precision.codec import Codec, grouped
 from adamx._rounding import stochastically
 
 
+@functools.lru_cache(typed=True)
 def float8_codec(dtype: Any = jnp.float8_e4m3fn, group_size: int = 128) -> Codec:
     """Makes the codec that keeps a group as floats of 8 bits and their scale.
 

@@ -63,8 +63,8 @@ def started(tx: GradientTransformation, step: Any, params: Params) -> Side:
 def started_in_float64(tx: GradientTransformation, step: Any, params: Params) -> Side:
     """The run in float64, to compare with: no moment is narrow, and none is encoded."""
     with float64():
-        params = jax.tree.map(widened, params)
-        state = jax.tree.map(lambda x: widened(x, is_narrow), tx.init(params))
+        params = jax.tree.map(doubled, params)
+        state = jax.tree.map(lambda x: doubled(x, is_narrow), tx.init(params))
         return Side(step, params, state, True)
 
 
@@ -82,7 +82,7 @@ def program(
     return step
 
 
-def widened(x: Any, which: Callable[[Any], bool] = lambda dtype: True) -> Any:
+def doubled(x: Any, which: Callable[[Any], bool] = lambda dtype: True) -> Any:
     """A floating or complex array in double precision, if its dtype is one `which`."""
     dtype = jnp.result_type(x)
     if not jnp.issubdtype(dtype, jnp.inexact) or not which(dtype):

@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from adamx._align import inexact
 from adamx._base import GradientTransformation, OptState, Params, Updates
-from adamx._numerics import is_narrow
+from adamx._choose import in_dtypes_of
+from adamx._tree import compute_dtypes, convert
 
 
 def rounded_once(tx: GradientTransformation) -> GradientTransformation:
@@ -19,19 +20,16 @@ def rounded_once(tx: GradientTransformation) -> GradientTransformation:
         updates: Updates, state: OptState, params: Params = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
         wide, state = tx.update(widened(updates), state, params, **extra_args)
-        updates = jax.tree.map(
-            lambda u, g: u.astype(g.dtype) if rounds(g) else u, wide, updates
-        )
-        return updates, state
+        return in_dtypes_of(updates, wide), state
 
     return GradientTransformation(tx.init, update)
 
 
-def widened(updates: Updates) -> Updates:
-    """The updates in float32 where they are narrower."""
-    return jax.tree.map(lambda g: g.astype(jnp.float32) if rounds(g) else g, updates)
+def widened(tree: Any) -> Any:
+    """The tree with its floating and complex arrays in float32 or wider."""
 
+    def leaf(given: Any) -> Any:
+        x = inexact(given)
+        return given if x is None else convert(x, *compute_dtypes(x.dtype))
 
-def rounds(x: Any) -> bool:
-    """Whether x is an array narrower than float32."""
-    return is_narrow(getattr(x, "dtype", jnp.float32))
+    return jax.tree.map(leaf, tree)
