@@ -51,7 +51,7 @@ def code_metrics(
       ValueError: A codec that is in the state and not in `codec`.
 
     Example:
-      >>> params = jnp.ones((64, 128))
+      >>> params = jnp.ones((64, 128), jnp.float32)
       >>> tx = adamx.compress_state(adamx.adam(1e-3))
       >>> _, state = tx.update(params, tx.init(params))
       >>> metrics = jax.jit(adamx.code_metrics)(state)

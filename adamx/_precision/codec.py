@@ -39,7 +39,7 @@ class Codec:
 
     Example:
       >>> codec = adamx.companded_codec()
-      >>> x = jnp.linspace(-1.0, 1.0, 32)
+      >>> x = jnp.linspace(-1.0, 1.0, 32, dtype=jnp.float32)
       >>> encoded = codec.encode(x, None, False)
       >>> print(encoded["codes"].dtype, encoded["scales"].shape)
       int8 (1,)

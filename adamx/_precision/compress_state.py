@@ -99,7 +99,7 @@ def compress_state(
 
     Example:
       >>> tx = adamx.compress_state(adamx.adamw(1e-3))
-      >>> params = {"w": jnp.ones((64, 128))}
+      >>> params = {"w": jnp.ones((64, 128), jnp.float32)}
       >>> state = tx.init(params)
       >>> updates, state = tx.update(params, state, params)
       >>> sum(x.nbytes for x in jax.tree.leaves(state)) / params["w"].size
