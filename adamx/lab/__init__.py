@@ -23,6 +23,7 @@ command line, `adamx compare`, does the same with the tasks `digits()` and `mnis
 """
 
 try:
+    from adamx.lab import notebook as notebook
     from adamx.lab.comparison import LEARNING_RATES as LEARNING_RATES
     from adamx.lab.comparison import OPTIMIZERS as OPTIMIZERS
     from adamx.lab.comparison import compare as compare
@@ -30,7 +31,8 @@ try:
     from adamx.lab.progress import Progress as Progress
     from adamx.lab.results import Results as Results
     from adamx.lab.results import Trial as Trial
-    from adamx.lab.tasks import Task as Task
+    from adamx.lab.task import Task as Task
+    from adamx.lab.tasks import TASKS as TASKS
     from adamx.lab.tasks import digits as digits
     from adamx.lab.tasks import mnist as mnist
 except ModuleNotFoundError as error:

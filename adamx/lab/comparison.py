@@ -17,7 +17,7 @@ import numpy as np
 import adamx
 from adamx.lab.results import Results, Trial, make_trial
 from adamx.lab.sweep import prepare, train
-from adamx.lab.tasks import Task
+from adamx.lab.task import Task
 
 # `learning_rate -> transformation`; a transformation has `init` and `update`.
 Constructor = Callable[[Any], Any]

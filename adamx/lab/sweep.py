@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import adamx
-from adamx.lab.tasks import Task
+from adamx.lab.task import Task
 
 CHUNK_SECONDS = 0.1  # between looks at the progress bar and at Ctrl-C
 FRESH_BATCHES = 32  # that measure the final training loss where data is a function

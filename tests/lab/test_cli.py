@@ -11,7 +11,7 @@ import pytest
 
 import adamx
 from adamx import lab
-from adamx.lab import OPTIMIZERS, Results, cli
+from adamx.lab import OPTIMIZERS, TASKS, Results
 from adamx.lab.cli import main
 
 ROOT = Path(adamx.__file__).parents[1]
@@ -90,7 +90,7 @@ def test_help_fits_a_terminal_and_names_every_option(capsys, monkeypatch):
 
 def test_help_tells_the_defaults_of_the_tasks(capsys):
     out = " ".join(leave(["compare", "--help"], capsys)[1].split())
-    digits = cli.TASKS["digits"]()
+    digits = TASKS["digits"]()
     assert f"default: {digits.batch_size} " in out
     assert f"default: {digits.steps} for digits" in out
     assert f"default: {digits.target_loss} for digits" in out
@@ -170,14 +170,14 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 def test_second_ctrl_c_quits_at_once(tmp_path):
     script = (
         "import signal\n"
-        "from adamx.lab import cli\n"
+        "from adamx.lab.cli import compare, main\n"
         "def press(self, name, done, steps):\n"
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('still here', flush=True)\n"
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('and here', flush=True)\n"
-        "cli.Progress.__call__ = press\n"
-        f"cli.main(['compare', '--steps', '20', '--out', {str(tmp_path)!r}])\n"
+        "compare.Progress.__call__ = press\n"
+        f"main(['compare', '--steps', '20', '--out', {str(tmp_path)!r}])\n"
     )
     run = [sys.executable, "-c", script]
     done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, timeout=120)

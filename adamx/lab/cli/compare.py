@@ -1,15 +1,13 @@
-"""The command line: `adamx compare`."""
+"""`adamx compare`: train with several optimizers and say which to use."""
 
 import argparse
 import contextlib
 import signal
-import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
-import adamx
-from adamx.lab import plots, tasks
+from adamx.lab import plots
+from adamx.lab.cli.parser import INTERRUPTED, Parser, names, numbers
 from adamx.lab.comparison import (
     DEFAULT,
     LEARNING_RATES,
@@ -20,9 +18,7 @@ from adamx.lab.comparison import (
 from adamx.lab.data import DataUnavailable
 from adamx.lab.progress import Progress
 from adamx.lab.results import Results
-
-TASKS = {"digits": tasks.digits, "mnist": tasks.mnist}
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
+from adamx.lab.tasks import TASKS
 
 EXAMPLE = """\
 example:
@@ -30,34 +26,8 @@ example:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports an error in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints what is wrong and leaves."""
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("adamx: interrupted before anything was trained", file=sys.stderr)
-        return INTERRUPTED
-
-
-def make_parser() -> Parser:
-    """Describes the options."""
-    parser = Parser(prog="adamx", description="The Adam family for JAX.")
-    parser.add_argument(
-        "--version", action="version", version=f"adamx {adamx.__version__}"
-    )
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=Parser
-    )
+def add(commands) -> None:
+    """Describes the command and its options."""
     compare = commands.add_parser(
         "compare",
         help="train a model with several optimizers and say which to use",
@@ -121,22 +91,6 @@ def make_parser() -> Parser:
     output.add_argument(
         "--quiet", action="store_true", help="print the table and nothing else"
     )
-    return parser
-
-
-def names(text: str) -> list[str]:
-    """Splits a list at its commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def numbers(text: str) -> list[float]:
-    """Splits a list of numbers at its commas."""
-    try:
-        return [float(number) for number in names(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers with commas between, got {text!r}"
-        ) from None
 
 
 def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
