@@ -24,17 +24,18 @@ command line, `adamx compare`, does the same with the tasks `digits()` and `mnis
 
 try:
     from adamx.lab import notebook as notebook
-    from adamx.lab.comparison import LEARNING_RATES as LEARNING_RATES
-    from adamx.lab.comparison import OPTIMIZERS as OPTIMIZERS
     from adamx.lab.comparison import compare as compare
     from adamx.lab.data import DataUnavailable as DataUnavailable
+    from adamx.lab.optimizers import OPTIMIZERS as OPTIMIZERS
+    from adamx.lab.optimizers import SCHEDULES as SCHEDULES
+    from adamx.lab.plan import LEARNING_RATES as LEARNING_RATES
     from adamx.lab.progress import Progress as Progress
     from adamx.lab.results import Results as Results
-    from adamx.lab.results import Trial as Trial
     from adamx.lab.task import Task as Task
     from adamx.lab.tasks import TASKS as TASKS
     from adamx.lab.tasks import digits as digits
     from adamx.lab.tasks import mnist as mnist
+    from adamx.lab.trial import Trial as Trial
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0].replace("sklearn", "scikit-learn")
     if package == "adamx":

@@ -1,84 +1,30 @@
 """Train one task with several optimizers, one after another; Ctrl-C keeps the rest."""
 
 import contextlib
-import math
+import hashlib
+import itertools
 import os
 import platform
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import flax
 import jax
 import numpy as np
 
 import adamx
-from adamx.lab.results import Results, Trial, make_trial
-from adamx.lab.sweep import prepare, train
+from adamx.lab.optimizers import Constructor, Recipe
+from adamx.lab.plan import Plan, make_plan
+from adamx.lab.problem import prepare
+from adamx.lab.records import FORMAT
+from adamx.lab.results import Results
+from adamx.lab.sweep import Program, Setting, fingerprint, lower, train
 from adamx.lab.task import Task
-
-# `learning_rate -> transformation`; a transformation has `init` and `update`.
-Constructor = Callable[[Any], Any]
-
-OPTIMIZERS: dict[str, Constructor] = {
-    "sgd": partial(adamx.sgd, momentum=0.9),
-    "adagrad": adamx.adagrad,
-    "rmsprop": adamx.rmsprop,
-    "adam": adamx.adam,
-    "adamw": adamx.adamw,
-    "amsgrad": adamx.amsgrad,
-    "nadam": adamx.nadam,
-    "nadamw": adamx.nadamw,
-    "adamax": adamx.adamax,
-    "adamaxw": adamx.adamaxw,
-    "radam": adamx.radam,
-    "adabelief": adamx.adabelief,
-    "yogi": adamx.yogi,
-    "adan": adamx.adan,
-    "ademamix": adamx.ademamix,
-    "adopt": adamx.adopt,
-    "laprop": adamx.laprop,
-    "mars": adamx.mars,
-    "adam_atan2": adamx.adam_atan2,
-    "stable_adamw": adamx.stable_adamw,
-    "adam_mini": partial(adamx.adam_mini, v_axes=adamx.adam_mini_axes()),
-    "adafactor": adamx.adafactor,
-    "sm3": adamx.sm3,
-    "lion": adamx.lion,
-    "signum": adamx.signum,
-    "sign_sgd": adamx.sign_sgd,
-    "rprop": adamx.rprop,
-    "adadelta": adamx.adadelta,
-    "lamb": adamx.lamb,
-    "lars": adamx.lars,
-    "novograd": adamx.novograd,
-    "fromage": adamx.fromage,
-    "muon": adamx.muon,
-    "sophia": adamx.sophia,
-    "prodigy": adamx.prodigy,
-    "schedule_free_sgd": adamx.schedule_free_sgd,
-    "schedule_free_adamw": adamx.schedule_free_adamw,
-}
-# What is compared unless others are asked for: those that people start with.
-DEFAULT = "sgd", "adagrad", "rmsprop", "adam", "adamw", "amsgrad", "nadam", "nadamw"
-# Wide enough that the best rate of each default one lies inside, on both tasks.
-LEARNING_RATES = (
-    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
-)  # fmt: skip
-
-
-class Plan(NamedTuple):
-    """A comparison that has passed all checks."""
-
-    task: Task
-    optimizers: dict[str, Constructor]
-    learning_rates: tuple[float, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    batch_size: int
-    target_loss: float | None
+from adamx.lab.trial import Trial, make_trial
 
 
 def compare(
@@ -87,17 +33,22 @@ def compare(
     learning_rates: Sequence[float] | None = None,
     seeds: int | Sequence[int] = 3,
     *,
+    weight_decays: Sequence[float] | None = None,
+    schedule: str | Callable[[Any, int], Any] = "constant",
     steps: int | None = None,
     batch_size: int | None = None,
     target_loss: float | None = None,
+    evaluate_every: int | None = None,
+    cache: str | os.PathLike | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Results:
-    """Trains a task with each optimizer at each learning rate from each seed.
+    """Trains a task with each optimizer at each setting from each seed.
 
-    A seed fixes the first parameters and the order of the batches, the same for all
-    optimizers and learning rates. All runs of one optimizer are one compiled program,
-    in which its learning rate is a traced f32[]. Ctrl-C stops early and returns what is
-    done, `interrupted`; the optimizer in progress keeps the steps that it made.
+    A setting is a learning rate, with a weight decay where several are tried. A seed
+    fixes the first parameters and the order of the batches, the same for all optimizers
+    and settings. All runs of one optimizer are one compiled program, in which its
+    setting is a traced f32[]. Ctrl-C stops early and returns what is done,
+    `interrupted`; the optimizer in progress keeps the steps that it made.
 
     Args:
       task: What to train.
@@ -105,11 +56,20 @@ def compare(
         any library whose transformations have `init` and `update`; or names out of
         `OPTIMIZERS`, where "all" is all of these; None is the eight that people start
         with.
-      learning_rates: The grid, each in (0, 1e37); None is `LEARNING_RATES`.
+      learning_rates: The grid, each in (0, 1e37); None is the task's, else
+        `LEARNING_RATES`.
       seeds: How many seeds, ≥ 1 (0, 1, ...), or the seeds themselves, each ≥ 0.
+      weight_decays: A second grid, each in [0, 1e37), for the constructors that have an
+        argument `weight_decay`; None leaves them to their defaults.
+      schedule: How the learning rate, its peak, goes on: a name out of `SCHEDULES`, or
+        `(peak, steps) -> schedule`.
       steps: Steps of each run, ≥ 1; None is the task's.
       batch_size: Examples in a batch, ≥ 1; None is the task's.
       target_loss: The training loss to which steps are counted; None is the task's.
+      evaluate_every: Measures validation loss and accuracy after every so many steps
+        too, ≥ 1; None only at the end.
+      cache: A folder. Runs that the very same program made from the same data are taken
+        from it, others are put there as soon as an optimizer is done.
       progress: Called as `progress(optimizer, steps done, steps)` some ten times a
         second, such as a `Progress()`; None is silence.
 
@@ -131,90 +91,19 @@ def compare(
       0.1
     """
     plan = make_plan(
-        task, optimizers, learning_rates, seeds, steps, batch_size, target_loss
+        task,
+        optimizers,
+        learning_rates,
+        seeds,
+        weight_decays=weight_decays,
+        schedule=schedule,
+        steps=steps,
+        batch_size=batch_size,
+        target_loss=target_loss,
+        evaluate_every=evaluate_every,
+        cache=cache,
     )
     return run_plan(plan, progress)
-
-
-def make_plan(
-    task, optimizers, learning_rates, seeds, steps, batch_size, target_loss
-) -> Plan:
-    """Fills in the defaults and checks everything, before anything is trained."""
-    rates = LEARNING_RATES if learning_rates is None else learning_rates
-    seeds = seeds if isinstance(seeds, Iterable) else range(seeds)
-    target_loss = task.target_loss if target_loss is None else target_loss
-    plan = Plan(
-        task=task,
-        optimizers=choose(optimizers),
-        learning_rates=tuple(sorted({float(rate) for rate in rates})),
-        seeds=tuple(int(seed) for seed in seeds),
-        steps=int(task.steps if steps is None else steps),
-        batch_size=int(task.batch_size if batch_size is None else batch_size),
-        target_loss=None if target_loss is None else float(target_loss),
-    )
-    if not plan.learning_rates:
-        raise ValueError("compare: expected at least one learning rate, got none.")
-    for rate in plan.learning_rates:
-        if not 0 < rate < 1e37:
-            raise ValueError(
-                f"compare: expected learning rates between 0 and 1e37, got {rate:g}."
-            )
-    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
-        raise ValueError(
-            f"compare: expected at least one seed, each once, got {len(plan.seeds)}."
-        )
-    if min(plan.seeds) < 0:
-        raise ValueError(f"compare: expected seeds ≥ 0, got {min(plan.seeds)}.")
-    if plan.steps < 1:
-        raise ValueError(f"compare: expected steps ≥ 1, got {plan.steps}.")
-    if not math.isfinite(plan.target_loss or 0):
-        raise ValueError(
-            f"compare: expected a finite target loss, got {plan.target_loss}."
-        )
-    if callable(task.data):
-        return plan
-    counts = {len(leaf) for leaf in jax.tree.leaves(task.data)}
-    if len(counts) != 1:
-        raise ValueError(
-            "compare: expected task.data as arrays of one length, got lengths "
-            f"{', '.join(map(str, sorted(counts)))}."
-        )
-    if not 1 <= plan.batch_size <= min(counts):
-        raise ValueError(
-            f"compare: expected a batch size from 1 to {min(counts)}, got "
-            f"{plan.batch_size}."
-        )
-    return plan
-
-
-def choose(optimizers) -> dict[str, Constructor]:
-    """Looks up optimizers that are given by name."""
-    if not isinstance(optimizers, Mapping):
-        optimizers = [optimizers] if isinstance(optimizers, str) else optimizers
-        names = list(DEFAULT if optimizers is None else optimizers)
-        names = list(OPTIMIZERS) if names == ["all"] else names
-        have = ", ".join(OPTIMIZERS)
-        for name in names:
-            if name not in OPTIMIZERS:
-                raise ValueError(f"compare: unknown optimizer {name!r}; have {have}.")
-        optimizers = {name: OPTIMIZERS[name] for name in names}
-    if not optimizers:
-        raise ValueError("compare: expected at least one optimizer, got none.")
-    checked = {name: partial(build, name, make) for name, make in optimizers.items()}
-    for make in checked.values():
-        make(1e-3)
-    return checked
-
-
-def build(name: str, make: Constructor, learning_rate) -> adamx.GradientTransformation:
-    """Makes a transformation, of any library, that takes extra arguments."""
-    tx = make(learning_rate)
-    if not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise TypeError(
-            f"compare: expected optimizers[{name!r}] to make a transformation with "
-            f"init and update, got {type(tx).__name__}."
-        )
-    return adamx.chain(tx)
 
 
 def run_plan(plan: Plan, progress=None) -> Results:
@@ -227,25 +116,54 @@ def run_plan(plan: Plan, progress=None) -> Results:
             progress(name, done, plan.steps)
 
     with stop_on_interrupt() as stop:
-        for name, make in plan.optimizers.items():
-            tell = partial(report, name)
-            sweep = train(problem, make, plan.learning_rates, stop, tell)
+        for name, recipe in plan.optimizers.items():
+            settings = make_settings(plan, recipe)
+            program = lower(problem, recipe.make, settings)
+            kept = kept_trial(plan, name, problem, program)
+            if kept is not None and kept.is_file():
+                trials[name] = Trial.load(kept)
+                report(name, plan.steps)
+                continue
+            sweep = train(
+                problem, program, plan.evaluate_every, stop, partial(report, name)
+            )
             if sweep.losses.shape[-1]:
-                trials[name] = make_trial(sweep, plan.learning_rates, plan.steps)
+                trials[name] = make_trial(sweep, settings, plan.steps)
             if stop():
                 break
+            if kept is not None:
+                trials[name].save(kept)
     config = {
         "description": plan.task.description,
         "optimizers": list(plan.optimizers),
         "learning_rates": list(plan.learning_rates),
+        "weight_decays": plan.weight_decays and list(plan.weight_decays),
+        "schedule": plan.schedule,
         "seeds": list(plan.seeds),
         "steps": plan.steps,
         "batch_size": None if callable(plan.task.data) else plan.batch_size,
+        "evaluate_every": plan.evaluate_every,
         "target_loss": plan.target_loss,
         "loss_unit": plan.task.loss_unit,
         "criterion": "training" if plan.task.validation is None else "validation",
     }
     return Results(plan.task.name, config, versions(), trials)
+
+
+def make_settings(plan: Plan, recipe: Recipe) -> list[Setting]:
+    """Lists what an optimizer is tried with."""
+    if plan.weight_decays is None or not recipe.decays:
+        return [(rate,) for rate in plan.learning_rates]
+    return list(itertools.product(plan.learning_rates, plan.weight_decays))
+
+
+def kept_trial(plan: Plan, name: str, problem, program: Program) -> Path | None:
+    """Names the file in which the runs of this very program are kept."""
+    if plan.cache is None:
+        return None
+    parts = (FORMAT, fingerprint(problem, program), str(plan.evaluate_every))
+    digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    return plan.cache / f"{name}-{digest[:16]}.json"
 
 
 @contextlib.contextmanager

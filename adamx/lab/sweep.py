@@ -1,7 +1,8 @@
-"""The compiled program: one optimizer at all learning rates and seeds at once."""
+"""The compiled program: one optimizer at all settings and seeds at once."""
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,178 +10,159 @@ import jax.numpy as jnp
 import numpy as np
 
 import adamx
-from adamx.lab.task import Task
+from adamx.lab.problem import Problem
 
 CHUNK_SECONDS = 0.1  # between looks at the progress bar and at Ctrl-C
-FRESH_BATCHES = 32  # that measure the final training loss where data is a function
 
-
-class Problem(NamedTuple):
-    """A task made ready to train: what all its optimizers share."""
-
-    task: Task
-    steps: int
-    params: Any  # f32[seeds,...]
-    source: Any  # per seed: the rows of each batch i32[seeds,steps,batch], or its key
-    draw: Callable  # (data, source of one seed, step) -> batch
-    data: Any  # None where the task makes its batches
-    evaluate: Callable  # (params, data, validation, source) -> {what: f32[seeds,rates]}
+# One number of each hyperparameter: (learning_rate,) or (learning_rate, weight_decay).
+Setting = tuple[Any, ...]
+Make = Callable[..., adamx.GradientTransformation]  # make(*setting)
 
 
 class Sweep(NamedTuple):
     """What the runs of one optimizer gave."""
 
-    losses: np.ndarray  # f32[rates,seeds,steps done]; of each batch, before the step
-    final: dict[str, np.ndarray]  # f32[rates,seeds]; not finite where a run diverged
-    seconds: float  # training without compiling
+    losses: np.ndarray  # f32[settings,seeds,steps done]; of each batch, before the step
+    ratios: np.ndarray  # f32[settings,seeds,steps done]; ‖update‖ / ‖parameters‖
+    final: dict[str, np.ndarray]  # f32[settings,seeds]; NaN where a run diverged
+    evaluation_steps: np.ndarray  # i32[evaluations]
+    evaluations: dict[str, np.ndarray]  # f32[settings,seeds,evaluations]
+    seconds: float  # training without compiling and evaluating
     compile_seconds: float
     state_bytes_per_parameter: float
 
 
-def prepare(task: Task, seeds, steps: int, batch_size: int) -> Problem:
-    """Makes parameters and batch order of each seed, the same for all optimizers."""
-    data = None if callable(task.data) else jax.tree.map(jnp.asarray, task.data)
+class Program(NamedTuple):
+    """The runs of one optimizer, lowered and not yet compiled."""
 
-    def begin(seed):
-        init_key, batch_key = jax.random.split(jax.random.key(seed))
-        if data is None:
-            return task.init(init_key), batch_key
-        count = len(jax.tree.leaves(data)[0])
-        return task.init(init_key), shuffled_rows(batch_key, count, batch_size, steps)
-
-    params, source = jax.jit(jax.vmap(begin))(np.asarray(seeds, np.uint32))
-
-    def draw(data, source, step):
-        if callable(task.data):
-            return task.data(source, step)
-        return jax.tree.map(lambda x: x[source[step]], data)
-
-    evaluate = evaluator(task, draw, steps)
-    return Problem(task, steps, params, source, draw, data, evaluate)
+    start: jax.stages.Lowered  # params f32[seeds,...] -> the carry
+    advance: jax.stages.Lowered  # (carry, ..., first step, last step) -> the carry
+    carry: Any  # shapes: params f32[seeds,settings,...], states, losses and ratios
 
 
-def shuffled_rows(key, count: int, batch_size: int, steps: int) -> jax.Array:
-    """Cuts epochs of shuffled rows into batches i32[steps,batch_size]; tails drop."""
-    per_epoch = count // batch_size
-    rows = jnp.arange(count, dtype=jnp.int32)
+def make_step(problem: Problem, make: Make):
+    """Makes the step of one run.
 
-    def epoch(number):
-        shuffled = jax.random.permutation(jax.random.fold_in(key, number), rows)
-        return shuffled[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+    An optimizer gets the loss of the batch as the extra argument `obj_fn`, for those
+    that look at its curvature.
+    """
 
-    epochs = jax.vmap(epoch)(jnp.arange(-(-steps // per_epoch), dtype=jnp.uint32))
-    return epochs.reshape(-1, batch_size)[:steps]
+    def step(params, state, setting: Setting, batch, frozen):
+        def loss_of(params):
+            return problem.loss(params, frozen, batch)
+
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        updates, state = make(*setting).update(grads, state, params, obj_fn=loss_of)
+        ratio = adamx.global_norm(updates) / adamx.global_norm(params)
+        measured = loss.astype(jnp.float32), ratio.astype(jnp.float32)
+        return adamx.apply_updates(params, updates), state, measured
+
+    return step
 
 
-def evaluator(task: Task, draw, steps: int):
-    """Makes the program that measures trained parameters, one run after another."""
+def lower(problem: Problem, make: Make, settings: Sequence[Setting]) -> Program:
+    """Traces all runs of an optimizer as one program."""
+    axes = tuple(jnp.asarray(axis, jnp.float32) for axis in zip(*settings, strict=True))
+    step = make_step(problem, make)
+    # A batch has no axis of settings: the first layer is one product for all of them.
+    step_all = jax.vmap(jax.vmap(step, (0, 0, 0, None, None)), (0, 0, None, 0, None))
 
-    def training_loss(params, data, source):
-        if data is not None:
-            return task.loss(params, data)
-        fresh = jnp.arange(steps, steps + FRESH_BATCHES, dtype=jnp.int32)
-        return jnp.mean(
-            jax.lax.map(lambda i: task.loss(params, draw(None, source, i)), fresh)
-        )
+    def start(params):
+        begin = jax.vmap(lambda setting, p: (p, make(*setting).init(p)), (0, None))
+        runs = jax.vmap(lambda p: begin(axes, p))(params)
+        unknown = jnp.zeros((problem.seeds, len(settings), problem.steps), jnp.float32)
+        return *runs, (unknown, unknown)
 
-    def measure(params, data, validation, source):
-        final = {"training": training_loss(params, data, source)}
-        if validation is not None:
-            final["validation"] = task.loss(params, validation)
-        if task.accuracy is not None:
-            final["accuracy"] = task.accuracy(params)
-        finite = jnp.isfinite(final["training"])
-        return {
-            what: jnp.where(finite, value, jnp.nan).astype(jnp.float32)
-            for what, value in final.items()
-        }
+    # A loop with traced bounds, so that a chunk of any length is the same program.
+    def advance(carry, data, source, frozen, first, last):
+        def body(i, carry):
+            params, state, curves = carry
+            batch = jax.vmap(lambda source: problem.draw(data, source, i))(source)
+            params, state, measured = step_all(params, state, axes, batch, frozen)
+            curves = jax.tree.map(lambda x, at: x.at[:, :, i].set(at), curves, measured)
+            return params, state, curves
 
-    @jax.jit
-    def evaluate(params, data, validation, source):
-        def one_seed(args):
-            params, source = args
-            return jax.lax.map(lambda p: measure(p, data, validation, source), params)
+        return jax.lax.fori_loop(first, last, body, carry)
 
-        return jax.lax.map(one_seed, (params, source))
+    carry = jax.eval_shape(start, problem.params)
+    inputs = problem.data, problem.source, problem.frozen, np.int32(0), np.int32(0)
+    lowered = (
+        jax.jit(start).lower(problem.params),
+        jax.jit(advance, donate_argnums=0).lower(carry, *inputs),
+    )
+    return Program(*lowered, carry)
 
-    return evaluate
+
+def fingerprint(problem: Problem, program: Program) -> str:
+    """Returns a SHA-256 of everything that decides about the numbers of a trial."""
+    params = program.carry[0], problem.frozen
+    inputs = problem.data, problem.task.validation, problem.source
+    measure = problem.evaluate.lower(*params, *inputs)
+    total = hashlib.sha256(problem.digest())
+    for part in (program.start, program.advance, measure):
+        total.update(part.as_text().encode())
+    device = jax.devices()[0]
+    total.update(f"{jax.__version__} {device.platform} {device.device_kind}".encode())
+    return total.hexdigest()
 
 
 def train(
     problem: Problem,
-    make: Callable,
-    learning_rates,
+    program: Program,
+    evaluate_every: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[int], None] = lambda done: None,
 ) -> Sweep:
-    """Trains at every learning rate from every seed; `stop` ends it early.
+    """Trains at every setting from every seed; `stop` ends it early.
 
-    An optimizer gets the loss of the batch as the extra argument `obj_fn`, for those
-    that look at its curvature; what is evaluated is the average of the parameters for
-    those that keep one.
+    What is evaluated is the average of the parameters for optimizers that keep one.
     """
-    task, steps = problem.task, problem.steps
-    data, source = problem.data, problem.source
-    rates = jnp.asarray(learning_rates, jnp.float32)
-    seeds = len(jax.tree.leaves(problem.params)[0])
-
-    def start(params):
-        return jax.vmap(lambda rate: (params, make(rate).init(params)))(rates)
-
-    def step(params, state, rate, batch):
-        loss, grads = jax.value_and_grad(task.loss)(params, batch)
-        updates, state = make(rate).update(
-            grads, state, params, obj_fn=lambda params: task.loss(params, batch)
-        )
-        return adamx.apply_updates(params, updates), state, loss.astype(jnp.float32)
-
-    # A batch has no axis of rates: the first layer is one product for all of them.
-    step_all = jax.vmap(jax.vmap(step, (0, 0, 0, None)), (0, 0, None, 0))
-
-    # A loop with traced bounds, so that a chunk of any length is the same program.
-    def advance(carry, data, source, first, last):
-        def body(i, carry):
-            params, state, losses = carry
-            batch = jax.vmap(lambda source: problem.draw(data, source, i))(source)
-            params, state, loss = step_all(params, state, rates, batch)
-            return params, state, losses.at[:, :, i].set(loss)
-
-        return jax.lax.fori_loop(first, last, body, carry)
+    frozen, validation = problem.frozen, problem.task.validation
+    arguments = problem.data, problem.source, frozen
+    average = jax.jit(jax.vmap(jax.vmap(adamx.eval_params)))
+    every = evaluate_every or problem.steps
 
     began = time.perf_counter()
-    params, state = jax.jit(jax.vmap(start))(problem.params)
-    carry = params, state, jnp.zeros((seeds, len(rates), steps), jnp.float32)
-    bounds = np.int32(0), np.int32(0)
-    program = jax.jit(advance, donate_argnums=0)
-    program = program.lower(carry, data, source, *bounds).compile()
-
+    start, advance = program.start.compile(), program.advance.compile()
     compiled = time.perf_counter()
-    done, chunk = 0, 1
-    while done < steps and not stop():
-        tick = time.perf_counter()
-        last = min(done + chunk, steps)
-        carry = program(carry, data, source, np.int32(done), np.int32(last))
-        jax.block_until_ready(carry)
-        speed = (last - done) / (time.perf_counter() - tick)
-        done, chunk = last, max(1, min(4 * chunk, int(speed * CHUNK_SECONDS)))
-        report(done)
-    trained = time.perf_counter()
 
-    params, state, losses = carry
-    averaged = jax.jit(jax.vmap(jax.vmap(adamx.eval_params)))(state, params)
-    final = problem.evaluate(averaged, data, task.validation, source)
+    carry = start(problem.params)
+    seconds, done, chunk = 0.0, 0, 1
+    evaluations: list[tuple[int, dict[str, jax.Array]]] = []
+    while done < problem.steps and not stop():
+        tick = time.perf_counter()
+        last = min(done + chunk, problem.steps, (done // every + 1) * every)
+        carry = advance(carry, *arguments, np.int32(done), np.int32(last))
+        jax.block_until_ready(carry)
+        passed = time.perf_counter() - tick
+        chunk = max(1, min(4 * chunk, int((last - done) / passed * CHUNK_SECONDS)))
+        seconds, done = seconds + passed, last
+        if evaluate_every and done % every == 0:
+            averaged = average(carry[1], carry[0])
+            evaluations.append((done, problem.validate(averaged, frozen, validation)))
+        report(done)
+
+    params, state, (losses, ratios) = carry
+    averaged = average(state, params)
+    final = problem.evaluate(averaged, frozen, problem.data, validation, problem.source)
+    steps, measured = zip(*evaluations, strict=True) if evaluations else ((), ())
     return Sweep(
         losses=np.asarray(losses[:, :, :done]).swapaxes(0, 1),
+        ratios=np.asarray(ratios[:, :, :done]).swapaxes(0, 1),
         final={what: np.asarray(value).T for what, value in final.items()},
-        seconds=trained - compiled,
+        evaluation_steps=np.asarray(steps, np.int32),
+        evaluations={
+            what: np.stack([np.asarray(values[what]).T for values in measured], -1)
+            for what in (measured[0] if measured else ())
+        },
+        seconds=seconds,
         compile_seconds=compiled - began,
-        state_bytes_per_parameter=state_bytes(task, make),
+        state_bytes_per_parameter=state_bytes(program.carry),
     )
 
 
-def state_bytes(task: Task, make: Callable) -> float:
-    """Counts the bytes of optimizer state per parameter, exactly and without a run."""
-    params = jax.eval_shape(task.init, jax.random.key(0))
-    state = jax.eval_shape(lambda params: make(1e-3).init(params), params)
+def state_bytes(carry) -> float:
+    """Counts the bytes of optimizer state per trained parameter."""
+    params, state, _ = carry
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / count

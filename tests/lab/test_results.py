@@ -146,11 +146,13 @@ def test_json_is_strict_and_comes_back(tmp_path):
             np.testing.assert_array_equal(new.final[what], old.final[what])
 
 
-@pytest.mark.parametrize("text", ["[1]", "{}", '{"format": "other"}'])
+@pytest.mark.parametrize("text", ["[1]", "{", "{}", '{"format": "other"}'])
 def test_load_of_another_file(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"expected a file that Results.save wrote"):
+    with pytest.raises(
+        ValueError, match=r"expected a file that this version's Results.save"
+    ):
         Results.load(path)
 
 

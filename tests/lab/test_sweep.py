@@ -13,8 +13,9 @@ import pytest
 
 import adamx
 from adamx import lab
-from adamx.lab.comparison import DEFAULT, choose, stop_on_interrupt
-from adamx.lab.sweep import shuffled_rows
+from adamx.lab.comparison import stop_on_interrupt
+from adamx.lab.optimizers import DEFAULT, choose
+from adamx.lab.problem import shuffled_rows
 from lab.tiny import TASK, X, Y, accuracy, init, loss
 
 RATES, SEEDS = (0.01, 0.2), (0, 5)
@@ -243,6 +244,10 @@ def test_every_optimizer_can_be_compared():
 
 
 def test_all_is_every_optimizer_and_none_the_default():
-    assert list(choose("all")) == list(choose(["all"])) == list(lab.OPTIMIZERS)
-    assert list(choose("adam")) == ["adam"]
-    assert tuple(choose(None)) == DEFAULT
+    assert (
+        list(choose("x", TASK, "all"))
+        == list(choose("x", TASK, ["all"]))
+        == list(lab.OPTIMIZERS)
+    )
+    assert list(choose("x", TASK, "adam")) == ["adam"]
+    assert tuple(choose("x", TASK, None)) == DEFAULT

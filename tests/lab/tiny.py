@@ -41,11 +41,16 @@ def trial(training, accuracy=None, *, steps=4, planned=4, validation=None) -> Tr
     final = {k: np.array(v, np.float32) for k, v in final.items() if v is not None}
     rates, seeds = final["training"].shape
     fall = np.linspace(4, 1, steps, dtype=np.float32)
+    points = np.zeros((rates, seeds, 1), np.float32)
     return Trial(
         learning_rates=np.float32(10) ** np.arange(-1, rates - 1, dtype=np.float32),
+        weight_decays=None,
         curve_steps=np.arange(1, steps + 1, dtype=np.int32),
-        curves=final["training"][:, :, None] * fall + np.zeros((rates, seeds, 1), "f"),
+        curves=final["training"][:, :, None] * fall + points,
+        ratios=fall / 1000 + points,
         final=final,
+        evaluation_steps=np.zeros(0, np.int32),
+        evaluations={},
         steps=steps,
         planned_steps=planned,
         seconds=2.4,
@@ -61,9 +66,12 @@ def results(trials, *, optimizers=None, target_loss=None, criterion="training"):
         "description": "two layers",
         "optimizers": optimizers or list(trials),
         "learning_rates": [0.1, 1.0] if some is None else some.learning_rates.tolist(),
+        "weight_decays": None,
+        "schedule": "constant",
         "seeds": [0, 1],
         "steps": 4,
         "batch_size": 6,
+        "evaluate_every": None,
         "target_loss": target_loss,
         "loss_unit": "m²",
         "criterion": criterion,

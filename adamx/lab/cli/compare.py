@@ -8,14 +8,10 @@ from pathlib import Path
 
 from adamx.lab import plots
 from adamx.lab.cli.parser import INTERRUPTED, Parser, names, numbers
-from adamx.lab.comparison import (
-    DEFAULT,
-    LEARNING_RATES,
-    OPTIMIZERS,
-    make_plan,
-    run_plan,
-)
+from adamx.lab.comparison import run_plan
 from adamx.lab.data import DataUnavailable
+from adamx.lab.optimizers import DEFAULT, OPTIMIZERS
+from adamx.lab.plan import LEARNING_RATES, make_plan
 from adamx.lab.progress import Progress
 from adamx.lab.results import Results
 from adamx.lab.tasks import TASKS
@@ -105,9 +101,9 @@ def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
             arguments.optimizers,
             arguments.learning_rates,
             arguments.seeds,
-            arguments.steps,
-            arguments.batch_size,
-            arguments.target_loss,
+            steps=arguments.steps,
+            batch_size=arguments.batch_size,
+            target_loss=arguments.target_loss,
         )
     except ValueError as error:
         parser.error(str(error).removeprefix("compare: "))
