@@ -65,15 +65,14 @@ def prepare(task: Task, seeds, steps: int, batch_size: int) -> Problem:
     def begin(seed):
         key = jax.random.key(seed)
         init_key, batch_key = jax.random.split(key)
-        if data is None:
-            order = batch_key
-        else:
-            count = len(jax.tree.leaves(data)[0])
-            order = shuffled_rows(batch_key, count, batch_size, steps)
         params, _ = split(task, task.init(init_key))
-        return params, Source(order, jax.random.fold_in(key, steps))
+        return params, Source(batch_key, jax.random.fold_in(key, steps))
 
     params, source = jax.jit(jax.vmap(begin))(np.asarray(seeds, np.uint32))
+    if data is not None:
+        count = len(jax.tree.leaves(data)[0])
+        rows = [shuffled_rows(seed, count, batch_size, steps) for seed in seeds]
+        source = source._replace(order=jnp.asarray(np.stack(rows)))
     frozen = None
     if task.trained is not None:
         # Outside a program: what is frozen may be large, and would be a constant of it.
@@ -115,17 +114,17 @@ def join(params, frozen):
     )
 
 
-def shuffled_rows(key, count: int, batch_size: int, steps: int) -> jax.Array:
+def shuffled_rows(seed: int, count: int, batch_size: int, steps: int) -> np.ndarray:
     """Cuts epochs of shuffled rows into batches i32[steps,batch_size]; tails drop."""
     per_epoch = count // batch_size
-    rows = jnp.arange(count, dtype=jnp.int32)
-
-    def epoch(number):
-        shuffled = jax.random.permutation(jax.random.fold_in(key, number), rows)
-        return shuffled[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-
-    epochs = jax.vmap(epoch)(jnp.arange(-(-steps // per_epoch), dtype=jnp.uint32))
-    return epochs.reshape(-1, batch_size)[:steps]
+    epochs = [
+        np.random.default_rng([seed, epoch]).permutation(count)[
+            : per_epoch * batch_size
+        ]
+        for epoch in range(-(-steps // per_epoch))
+    ]
+    rows = np.concatenate(epochs).reshape(-1, batch_size)[:steps]
+    return rows.astype(np.int32)
 
 
 def evaluators(task: Task, draw, steps: int):

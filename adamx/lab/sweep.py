@@ -53,8 +53,8 @@ def make_step(problem: Problem, make: Make):
 
         loss, grads = jax.value_and_grad(loss_of)(params)
         updates, state = make(*setting).update(grads, state, params, obj_fn=loss_of)
-        ratio = adamx.global_norm(updates) / adamx.global_norm(params)
-        measured = loss.astype(jnp.float32), ratio.astype(jnp.float32)
+        ratio = jnp.sqrt(squares(updates) / squares(params))
+        measured = loss.astype(jnp.float32), ratio
         return adamx.apply_updates(params, updates), state, measured
 
     return step
@@ -119,7 +119,7 @@ def train(
     """
     frozen, validation = problem.frozen, problem.task.validation
     arguments = problem.data, problem.source, frozen
-    average = jax.jit(jax.vmap(jax.vmap(adamx.eval_params)))
+    average = jax.vmap(jax.vmap(adamx.eval_params))
     every = evaluate_every or problem.steps
 
     began = time.perf_counter()
@@ -159,6 +159,12 @@ def train(
         compile_seconds=compiled - began,
         state_bytes_per_parameter=state_bytes(program.carry),
     )
+
+
+def squares(tree) -> jax.Array:
+    """Sums the squares of all entries, f32[]."""
+    parts = [x.astype(jnp.float32).ravel() for x in jax.tree.leaves(tree)]
+    return jnp.sum(jnp.stack([x @ x for x in parts]))
 
 
 def state_bytes(carry) -> float:

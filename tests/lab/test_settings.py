@@ -14,7 +14,7 @@ from adamx.lab.problem import shuffled_rows
 from lab.tiny import TASK, X, Y, init, loss
 
 KEY = jax.random.key(5)
-INIT_KEY, BATCH_KEY = jax.random.split(KEY)
+INIT_KEY, _ = jax.random.split(KEY)
 
 
 @jax.jit
@@ -36,7 +36,7 @@ def plain_loop(tx, params, batches, *, keep=lambda params: params):
 
 def batches(steps=8):
     """The batches of seed 5."""
-    rows = np.asarray(shuffled_rows(BATCH_KEY, 20, 6, steps))
+    rows = shuffled_rows(5, 20, 6, steps)
     return [(X[batch], Y[batch]) for batch in rows]
 
 

@@ -61,7 +61,7 @@ def test_runs_equal_plain_loops(name, everything):
     for i, rate in enumerate(RATES):
         tx = make(rate)
         for j, seed in enumerate(SEEDS):
-            rows = np.asarray(shuffled_rows(batch_key(seed), 20, 6, 8))
+            rows = shuffled_rows(seed, 20, 6, 8)
             batches = [(X[batch], Y[batch]) for batch in rows]
             losses, params = plain_loop(tx, seed, 8, batches.__getitem__)
             np.testing.assert_allclose(trial.curves[i, j], losses, rtol=1e-5)
@@ -90,7 +90,7 @@ def test_runs_on_batches_from_a_function_equal_plain_loops():
 
 
 def test_epochs_are_shuffles_without_the_tail():
-    rows = np.asarray(shuffled_rows(jax.random.key(3), 20, 6, 8))
+    rows = shuffled_rows(3, 20, 6, 8)
     assert rows.shape == (8, 6)
     epochs = [rows[:3].ravel(), rows[3:6].ravel()]
     for epoch in epochs:
@@ -120,7 +120,7 @@ def test_foreign_optimizers_run_beside_ours():
 
 def test_curves_are_means_of_blocks():
     long = lab.compare(TASK, ["sgd"], [0.01], [1], steps=250).trials["sgd"]
-    rows = np.asarray(shuffled_rows(batch_key(1), 20, 6, 250))
+    rows = shuffled_rows(1, 20, 6, 250)
     losses, _ = plain_loop(
         lab.OPTIMIZERS["sgd"](0.01), 1, 6, lambda t: (X[rows[t]], Y[rows[t]])
     )
