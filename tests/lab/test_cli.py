@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import adamx
 from adamx import lab
 from adamx.lab import OPTIMIZERS, TASKS, Results
 from adamx.lab.cli import main
+from adamx.lab.report import render
+from lab import tiny
 
 ROOT = Path(adamx.__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -46,6 +49,10 @@ def leave(arguments, capsys):
         (["--learning-rates", ""], "expected at least one learning rate, got none."),
         (["--seeds", "0"], "expected at least one seed, each once, got 0."),
         (["--seeds", "two"], "--seeds: invalid int value: 'two'"),
+        (
+            ["--weight-decays=-1"],
+            "expected weight decays from 0 to 1e37, got -1.",
+        ),
         (["--steps", "-1"], "expected steps ≥ 1, got -1."),
         (["--batch-size", "0"], "expected a batch size from 1 to 1077, got 0."),
         (["--target-loss", "nan"], "expected a finite target loss, got nan."),
@@ -83,17 +90,18 @@ def test_help_fits_a_terminal_and_names_every_option(capsys, monkeypatch):
     assert max(map(len, out.splitlines())) <= 80
     for word in ("--task", "--optimizers", "--learning-rates", "--seeds", "--steps"):
         assert word in out
-    for word in ("--batch-size", "--target-loss", "--out", "--quiet", "example:"):
+    for word in ("--batch-size", "--target-loss", "--out", "--quiet", "examples:"):
+        assert word in out
+    for word in ("--weight-decays", "--schedule", "--fresh", "--report", "tasks:"):
         assert word in out
     assert "compare" in leave(["--help"], capsys)[1]
 
 
-def test_help_tells_the_defaults_of_the_tasks(capsys):
-    out = " ".join(leave(["compare", "--help"], capsys)[1].split())
-    digits = TASKS["digits"]()
-    assert f"default: {digits.batch_size} " in out
-    assert f"default: {digits.steps} for digits" in out
-    assert f"default: {digits.target_loss} for digits" in out
+def test_help_says_a_line_about_every_task(capsys):
+    tasks = leave(["compare", "--help"], capsys)[1].partition("tasks:\n")[2]
+    names = [line.split()[0] for line in tasks.splitlines() if line[2] != " "]
+    assert names == list(TASKS)
+    assert "digits        reading scikit-learn's 1,797 digits" in tasks
 
 
 def test_mnist_that_cannot_be_had(capsys, monkeypatch, tmp_path):
@@ -108,18 +116,84 @@ def test_mnist_that_cannot_be_had(capsys, monkeypatch, tmp_path):
     )
 
 
+PICTURES = ["curves", "learning-rates", "ratios", "steps-to-target"]
+
+
 def test_compares_prints_and_writes(tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT)
-    assert main(["compare", *SMALL, "--out", str(tmp_path / "new" / "out")]) == 0
+    written = tmp_path / "new" / "out"
+    assert main(["compare", *SMALL, "--out", str(written)]) == 0
     assert signal.getsignal(signal.SIGINT) is before
     out, err = capsys.readouterr()
-    written = tmp_path / "new" / "out"
-    table = Results.load(written / "results.json").table()
-    assert out.startswith(table)
-    assert out.endswith(f"Wrote results.json and two pictures into {written}.\n")
+    results = Results.load(written / "results.json")
+    assert out.startswith(results.table())
+    wrote = f"Wrote results.json, report.html and 4 pictures into {written}.\n"
+    assert out.endswith(f"\n{wrote}")
+    assert "Trained before" not in out
     assert err == "sgd: done\n"
-    for name in ("curves.png", "learning-rates.png"):
-        assert (written / name).read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.stem for path in written.glob("*.png")) == PICTURES
+    for path in written.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert (written / "report.html").read_text() == render(results)
+
+
+def test_goes_on_where_it_stopped(tmp_path, capsys):
+    run = ["compare", *SMALL, "--out", str(tmp_path)]
+    main(run)
+    first = Results.load(tmp_path / "results.json")
+    capsys.readouterr()
+
+    main([*run, "--optimizers", "sgd,adam"])
+    out = capsys.readouterr().out
+    assert "\nTrained before and kept (--fresh trains again): sgd.\n" in out
+    second = Results.load(tmp_path / "results.json")
+    assert second.trials["sgd"].seconds == first.trials["sgd"].seconds
+
+    main([*run, "--fresh"])
+    assert "Trained before" not in capsys.readouterr().out
+    third = Results.load(tmp_path / "results.json")
+    assert third.trials["sgd"].seconds != first.trials["sgd"].seconds
+    curves = (results.trials["sgd"].curves for results in (first, third))
+    np.testing.assert_array_equal(*curves)
+
+
+def test_weight_decays_and_schedule(tmp_path, capsys):
+    grid = ["--weight-decays", "0,0.1", "--schedule", "cosine", "--quiet"]
+    one = ["--optimizers", "adamw", "--learning-rates", "0.01", "--steps", "20"]
+    assert main(["compare", *one, *grid, "--out", str(tmp_path)]) == 0
+    results = Results.load(tmp_path / "results.json")
+    assert results.config["schedule"] == "cosine"
+    np.testing.assert_allclose(results.trials["adamw"].weight_decays, [0, 0.1])
+    assert (tmp_path / "grid-adamw.png").is_file()
+    assert "best decay" in capsys.readouterr().out
+
+
+def test_draws_old_results_again(tmp_path, capsys):
+    old = tmp_path / "old.json"
+    comparison = tiny.results({"adam": tiny.trial([[1, 2]])})
+    comparison.save(old)
+    assert main(["compare", "--report", str(old)]) == 0
+    wrote = f"Wrote results.json, report.html and 3 pictures into {tmp_path}."
+    assert capsys.readouterr() == (f"{comparison.table()}\n\n{wrote}\n", "")
+    other = tmp_path / "other"
+    command = ["compare", "--report", str(old), "--out", str(other), "--quiet"]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{comparison.table()}\n"
+    for name in ("results.json", "report.html", "curves.png"):
+        assert (other / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_old_results_that_are_none(tmp_path, capsys):
+    bad, missing = tmp_path / "bad.json", tmp_path / "missing.json"
+    bad.write_text("{}")
+    reasons = {
+        bad: "expected a file that this version's Results.save wrote, got {}.",
+        missing: "cannot read {} (No such file or directory)",
+    }
+    for path, reason in reasons.items():
+        code, out, err = leave(["compare", "--report", str(path)], capsys)
+        line = f"adamx compare: --report: {reason.format(path)}\n"
+        assert (code, out, err) == (2, "", line)
 
 
 def test_quiet_prints_the_table_and_nothing_else(tmp_path, capsys):

@@ -1,15 +1,12 @@
-"""Text, pictures and files of a comparison."""
+"""Text and files of a comparison."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from adamx.lab import Results
-from adamx.lab.plots import COLORS, save
 from lab.tiny import results, trial
 
 NAN = np.nan
@@ -39,6 +36,7 @@ def test_table():
         "good rates": "1",
         "training loss": "1.1",
         "test accuracy": "92.0 ± 2.8 %",
+        "points behind adam": "0",
         "steps to 2.5": "3",
         "diverged": "1 of 6",
         "B/param": "8.2",
@@ -46,9 +44,39 @@ def test_table():
     }
     assert cells["sgd"]["best rate"] == "0.1 (edge)"
     assert cells["sgd"]["steps to 2.5"] == "not reached"
+    # Behind by 10 and 10 points; t of one degree of freedom is 12.7, times nothing.
+    assert cells["sgd"]["points behind adam"] == "10.0 ± 0.0"
+
+
+def test_table_of_a_grid_with_a_schedule():
+    tried = trial([[4, 4], [3, 3], [2, 2], [1, 1]], decays=[0, 0.1])
+    comparison = results({"adamw": tried, "sgd": trial([[3, 3.2], [4, 4]])})
+    comparison.config["schedule"] = "cosine"
+    lines = comparison.table().splitlines()
+    rule = "the same for every optimizer"
+    assert lines[1:3] == [
+        "4 steps of 6 examples; 2 rates from 0.1 to 1, the peaks of the schedule "
+        f"cosine, {rule}",
+        "2 weight decays from 0 to 0.1, for those that have one",
+    ]
+    titles, _, adamw, sgd = (re.split("  +", line) for line in lines[-6:-2])
+    columns = ["optimizer", "best rate", "best decay", "good rates"]
+    assert titles[:4] == columns
+    assert adamw[:4] == ["adamw", "1 (edge)", "0.1 (edge)", "1"]
+    assert sgd[:4] == ["sgd", "0.1 (edge)", "–", "0.1"]
+    assert titles[5] == "training loss behind adamw"
+    assert sgd[5] == "2.1 ± 1.3"  # 2 and 2.2: 12.706 · 0.1414 / √2
+    assert lines[-1].startswith("Use adamw at learning rate 1 and weight decay 0.1: ")
+
+
+def test_no_weight_decay_is_no_edge():
+    tried = trial([[1, 1], [2, 2], [3, 3], [4, 4]], decays=[0, 0.1])
+    row = results({"adamw": tried}).table().splitlines()[-3]
+    assert re.split("  +", row)[:3] == ["adamw", "0.1 (edge)", "0"]
 
 
 CLOSE = trial([[3], [2]], [[0.5], [0.9]])
+PAIRED = "(95 %, paired by seed): the difference is"
 
 
 @pytest.mark.parametrize(
@@ -56,19 +84,18 @@ CLOSE = trial([[3], [2]], [[0.5], [0.9]])
     [
         (
             results({"sgd": LESS, "adam": GOOD}),
-            "Use adam at learning rate 1: highest mean test accuracy, 92.0 %; its lead "
-            "over sgd, 10.0 points, is larger than the spread over seeds, 2.8 points.",
+            "Use adam at learning rate 1: highest mean test accuracy, 92.0 %; it beats "
+            f"sgd by 10.0 ± 0.0 points {PAIRED} larger than the seeds'.",
         ),
         (
             results({"sgd": trial([[1.2, 1.2]]), "adam": trial([[1, 1.2]])}),
-            "Use adam at learning rate 0.1: lowest mean training loss, 1.1; but its "
-            "lead over sgd, 0.1, is within the spread over seeds, 0.14: either will "
-            "do.",
+            "Use adam at learning rate 0.1: lowest mean training loss, 1.1; it beats "
+            f"sgd by 0.1 ± 1.3 {PAIRED} not larger than the seeds', either will do.",
         ),
         (
             results({"sgd": CLOSE, "adam": CLOSE}),
-            "Use sgd at learning rate 1: highest mean test accuracy, 90.0 %; with one "
-            "seed, its lead over adam, 0.0 points, may be chance.",
+            "Use sgd at learning rate 1: highest mean test accuracy, 90.0 %; it beats "
+            "adam by 0.0 points with one seed, which may be chance.",
         ),
         (
             results({"sgd": LESS, "adam": trial([[NAN, 1], [1, NAN]])}),
@@ -154,51 +181,3 @@ def test_load_of_another_file(tmp_path, text):
         ValueError, match=r"expected a file that this version's Results.save"
     ):
         Results.load(path)
-
-
-def colors(ax):
-    """The color of each line in the legend."""
-    _, labels = ax.get_legend_handles_labels()
-    lines = {line.get_label(): to_hex(line.get_color()).upper() for line in ax.lines}
-    return {label.split(",")[0]: lines[label] for label in labels}
-
-
-def test_a_color_means_one_optimizer():
-    everything = results({"adam": GOOD, "mine": LESS, "sgd": LESS})
-    less = results({"sgd": LESS, "adam": GOOD})
-    for comparison in (everything, less):
-        for plot in (comparison.plot_curves, comparison.plot_learning_rates):
-            ax = Figure().subplots()
-            assert plot(ax) is ax
-            drawn = colors(ax)
-            assert set(drawn) == set(comparison.trials)
-            assert drawn["adam"] == COLORS["adam"]
-            assert drawn["sgd"] == COLORS["sgd"]
-            assert len(set(drawn.values())) == len(drawn)
-
-
-def test_curves_are_drawn_at_the_best_rate():
-    ax = results({"adam": GOOD}, target_loss=0.5).plot_curves(Figure().subplots())
-    line, target = ax.lines
-    np.testing.assert_allclose(line.get_ydata(), GOOD.curves[1].mean(0))
-    assert target.get_ydata() == [0.5, 0.5]
-    assert line.get_label() == "adam, 1"
-    assert ax.get_xlabel() == "steps"
-    assert ax.get_ylabel() == "training loss (m²)"
-
-
-def test_learning_rates_show_what_diverged():
-    ax = results({"adam": GOOD}).plot_learning_rates(Figure().subplots())
-    means, crosses = ax.lines
-    np.testing.assert_allclose(means.get_ydata(), [2, 1.1, NAN])
-    assert crosses.get_xdata() == [10]
-    assert crosses.get_marker() == "x"
-    assert "diverged" in ax.get_xlabel()
-
-
-def test_pictures_of_nothing_and_of_everything_diverged(tmp_path):
-    for trials in ({}, {"adam": trial([[NAN, NAN]])}):
-        comparison = results(trials, optimizers=["adam"])
-        for plot in (comparison.plot_curves, comparison.plot_learning_rates):
-            save(plot, tmp_path / "x.png")
-            assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
