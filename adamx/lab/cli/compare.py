@@ -8,9 +8,9 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+from adamx.lab.archives import DataUnavailable
 from adamx.lab.cli.parser import INTERRUPTED, Parser, names, numbers
 from adamx.lab.comparison import run_plan
-from adamx.lab.data import DataUnavailable
 from adamx.lab.optimizers import DEFAULT, OPTIMIZERS, SCHEDULES
 from adamx.lab.plan import LEARNING_RATES, Plan, make_plan
 from adamx.lab.plots import pictures, save
@@ -138,7 +138,7 @@ def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
     folder = arguments.out or OUT
     try:
         task = TASKS[arguments.task]()
-    except DataUnavailable as error:
+    except (DataUnavailable, ImportError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
         plan = make_plan(

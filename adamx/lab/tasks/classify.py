@@ -1,6 +1,5 @@
-"""Classification of images: what its tasks share."""
+"""Classification: what its tasks share."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,18 +11,30 @@ from sklearn.model_selection import train_test_split
 from adamx.lab.task import Task
 
 
-class MLP(nn.Module):
-    """A multilayer perceptron on flattened images; ReLU between the layers."""
+def cross_entropy(logits, labels):
+    """Returns −log p(label) of each example, in nats."""
+    log_p = nn.log_softmax(logits)
+    return -jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
 
-    widths: Sequence[int]
 
-    @nn.compact
-    def __call__(self, images):
-        """Maps images u8[n,...] to logits f32[n,classes]."""
-        x = images.reshape(len(images), -1).astype(jnp.float32) / 255
-        for width in self.widths[:-1]:
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(self.widths[-1])(x)
+def is_right(logits, labels):
+    """Says of each example whether its label has the largest logit, f32."""
+    guesses = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return (guesses == labels).astype(jnp.float32)
+
+
+def in_blocks(function, examples, size=250):
+    """Returns `function(examples)`, block by block: as much memory as `size` need."""
+    count = len(jax.tree.leaves(examples)[0])
+    whole = count - count % size
+    if count <= size:
+        return function(examples)
+    blocks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), examples)
+    results = jnp.concatenate(jax.lax.map(function, blocks))
+    if whole == count:
+        return results
+    rest = function(jax.tree.map(lambda x: x[whole:], examples))
+    return jnp.concatenate([results, rest])
 
 
 def split(images, labels, size):
@@ -35,10 +46,15 @@ def split(images, labels, size):
     return (images, labels), (rest_images, rest_labels)
 
 
-def images_task(name, data, validation, test, hidden) -> Task:
-    """Makes the task of classifying images into ten classes with an MLP."""
-    model = MLP([*hidden, 10])
-    data, validation, (test_images, test_labels) = (
+def count(init) -> int:
+    """Counts the parameters that a task starts with, without making them."""
+    params = jax.eval_shape(init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def images_task(name, model, described, data, validation, test) -> Task:
+    """Makes the task of classifying images with a Flax model of logits."""
+    data, validation, test = (
         (images, labels.astype(np.int32)) for images, labels in (data, validation, test)
     )
     images = data[0]
@@ -46,30 +62,25 @@ def images_task(name, data, validation, test, hidden) -> Task:
     def init(key):
         return model.init(key, images[:1])["params"]
 
-    def logits(params, images) -> Any:
-        return model.apply({"params": params}, images)
+    def measured(measure, params, batch):
+        def of_block(batch):
+            images, labels = batch
+            logits: Any = model.apply({"params": params}, images)
+            return measure(logits, labels)
 
-    def loss(params, batch):
-        images, labels = batch
-        log_p = jax.nn.log_softmax(logits(params, images))
-        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=-1))
+        return jnp.mean(in_blocks(of_block, batch))
 
-    def accuracy(params):
-        guesses = jnp.argmax(logits(params, test_images), axis=-1)
-        return jnp.mean(guesses.astype(jnp.int32) == test_labels)
-
-    params = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
-    widths = "-".join(map(str, [images[0].size, *hidden, 10]))
+    _, height, width, *_ = images.shape
     return Task(
         name,
         init,
-        loss,
-        data,
-        validation,
-        accuracy,
+        loss=lambda params, batch: measured(cross_entropy, params, batch),
+        data=data,
+        validation=validation,
+        accuracy=lambda params: measured(is_right, params, test),
         loss_unit="nats",
         description=(
-            f"{len(images):,} images of {images.shape[1]}×{images.shape[2]} pixels, "
-            f"MLP {widths} with {sum(leaf.size for leaf in params):,} parameters"
+            f"{len(images):,} images of {height}×{width} pixels, {described} with "
+            f"{count(init):,} parameters"
         ),
     )

@@ -5,6 +5,7 @@ from sklearn.datasets import load_digits
 
 from adamx.lab.task import Task
 from adamx.lab.tasks.classify import images_task, split
+from adamx.lab.tasks.networks import MLP
 
 
 def digits() -> Task:
@@ -24,5 +25,6 @@ def digits() -> Task:
     images = (images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     data, rest = split(images, labels, 720)
     validation, test = split(*rest, 360)
-    task = images_task("digits", data, validation, test, [64, 64])
+    model = MLP([64, 64, 10])
+    task = images_task("digits", model, "MLP 64-64-64-10", data, validation, test)
     return task._replace(steps=500, target_loss=0.1)

@@ -3,6 +3,7 @@
 from adamx.lab.data import load_mnist
 from adamx.lab.task import Task
 from adamx.lab.tasks.classify import images_task, split
+from adamx.lab.tasks.networks import MLP
 
 
 def mnist() -> Task:
@@ -19,5 +20,6 @@ def mnist() -> Task:
     """
     images, labels, *test = load_mnist()
     data, validation = split(images, labels, 5000)
-    task = images_task("mnist", data, validation, test, [64])
+    model = MLP([64, 10])
+    task = images_task("mnist", model, "MLP 784-64-10", data, validation, test)
     return task._replace(steps=1000, target_loss=0.2)
