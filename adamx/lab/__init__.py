@@ -26,6 +26,10 @@ try:
     from adamx.lab import notebook as notebook
     from adamx.lab.archives import DataUnavailable as DataUnavailable
     from adamx.lab.comparison import compare as compare
+    from adamx.lab.inspection import Inspection as Inspection
+    from adamx.lab.inspection import inspect as inspect
+    from adamx.lab.lr_range import lr_range as lr_range
+    from adamx.lab.lr_result import LrRange as LrRange
     from adamx.lab.optimizers import OPTIMIZERS as OPTIMIZERS
     from adamx.lab.optimizers import SCHEDULES as SCHEDULES
     from adamx.lab.plan import LEARNING_RATES as LEARNING_RATES

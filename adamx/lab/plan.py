@@ -70,9 +70,7 @@ def make_plan(
         learning_rates=ascending(learning_rates),
         weight_decays=None if weight_decays is None else ascending(weight_decays),
         schedule="own" if own else schedule,
-        seeds=tuple(
-            int(n) for n in (seeds if isinstance(seeds, Iterable) else range(seeds))
-        ),
+        seeds=tuple_of(seeds),
         steps=steps,
         batch_size=int(task.batch_size if batch_size is None else batch_size),
         target_loss=None if target_loss is None else float(target_loss),
@@ -104,12 +102,7 @@ def check(plan: Plan) -> None:
             raise ValueError(
                 f"compare: expected weight decays from 0 to 1e37, got {decay:g}."
             )
-    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
-        raise ValueError(
-            f"compare: expected at least one seed, each once, got {len(plan.seeds)}."
-        )
-    if min(plan.seeds) < 0:
-        raise ValueError(f"compare: expected seeds ≥ 0, got {min(plan.seeds)}.")
+    check_runs("compare", plan.task, plan.seeds, plan.batch_size)
     if not math.isfinite(plan.target_loss or 0):
         raise ValueError(
             f"compare: expected a finite target loss, got {plan.target_loss}."
@@ -125,16 +118,32 @@ def check(plan: Plan) -> None:
                 f"compare: evaluate_every={plan.evaluate_every} needs a task with "
                 f"validation or accuracy; {task.name} has neither."
             )
+
+
+def check_runs(who: str, task: Task, seeds, batch_size: int) -> None:
+    """Raises a ValueError unless a task can be run from these seeds."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"{who}: expected at least one seed, each once, got {len(seeds)}."
+        )
+    if min(seeds) < 0:
+        raise ValueError(f"{who}: expected seeds ≥ 0, got {min(seeds)}.")
     if callable(task.data):
         return
     counts = {len(leaf) for leaf in jax.tree.leaves(task.data)}
     if len(counts) != 1:
         raise ValueError(
-            "compare: expected task.data as arrays of one length, got lengths "
+            f"{who}: expected task.data as arrays of one length, got lengths "
             f"{', '.join(map(str, sorted(counts)))}."
         )
-    if not 1 <= plan.batch_size <= min(counts):
+    if not 1 <= batch_size <= min(counts):
         raise ValueError(
-            f"compare: expected a batch size from 1 to {min(counts)}, got "
-            f"{plan.batch_size}."
+            f"{who}: expected a batch size from 1 to {min(counts)}, got {batch_size}."
         )
+
+
+def tuple_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """Counts out so many seeds, or takes them as they are given."""
+    return tuple(
+        int(n) for n in (seeds if isinstance(seeds, Iterable) else range(seeds))
+    )

@@ -19,11 +19,16 @@ EDGE = " (edge)"
 
 def render(results: Results) -> str:
     """Writes what was done, one line per optimizer, and the advice."""
-    rows = cells(results)
+    lines = grid(cells(results))
+    return "\n".join([*head(results), "", *lines, "", advice(results)])
+
+
+def grid(rows: list[list[str]]) -> list[str]:
+    """Puts cells below each other, and a rule below the titles."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([*head(results), "", *lines, "", advice(results)])
+    return lines
 
 
 def cells(results: Results) -> list[list[str]]:

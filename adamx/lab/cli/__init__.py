@@ -1,9 +1,9 @@
-"""The command line: `adamx compare`."""
+"""The command line: `adamx compare` and the others, a file each."""
 
 import sys
 
 import adamx
-from adamx.lab.cli import compare
+from adamx.lab.cli import compare, inspect, lr_range
 from adamx.lab.cli.parser import INTERRUPTED, Parser
 
 
@@ -28,4 +28,6 @@ def make_parser() -> Parser:
         title="commands", metavar="COMMAND", required=True, parser_class=Parser
     )
     compare.add(commands)
+    lr_range.add(commands)
+    inspect.add(commands)
     return parser

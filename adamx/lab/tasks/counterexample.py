@@ -10,7 +10,7 @@ RARE, OFTEN, PERIOD = 1010.0, -10.0, 101
 
 
 def counterexample() -> Task:
-    """Makes the problem with which AMSGrad was introduced, on which Adam fails.
+    """Makes the task of finding the better end of a line, at which Adam fails.
 
     The loss of a step is 1010·x once in 101 steps and −10·x in all others, for x in
     [−1, 1]; their mean, 0.1·x, is least at x = −1. The rare gradient that points the

@@ -1,5 +1,7 @@
 """Addition modulo a prime, which a network first memorizes and then understands."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,7 +44,7 @@ def grokking() -> Task:
 
     def measured(measure, params, batch):
         questions, sums = batch
-        logits = model.apply({"params": params}, questions)
+        logits: Any = model.apply({"params": params}, questions)
         return jnp.mean(measure(logits[:, -1], sums))
 
     return Task(

@@ -1,5 +1,7 @@
 """Is a review of a film favorable? Logistic regression on the words that occur."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,7 @@ def imdb() -> Task:
     def init(key):
         return model.init(key, data["words"][:1], 1.0)["params"]
 
-    def log_odds(params, batch):
+    def log_odds(params, batch) -> Any:
         return model.apply({"params": params}, batch["words"], batch.get("scale", 1.0))
 
     def loss(params, batch):

@@ -185,12 +185,12 @@ def rename(weights) -> dict[tuple[str, ...], np.ndarray]:
     }
     # Every token here is of the first type.
     positions = embeddings["position"] + embeddings["token_type"][0]
-    renamed = {
+    renamed: dict[tuple[str, ...], np.ndarray] = {
         ("words", "embedding"): embeddings["word"],
         ("positions", "embedding"): positions,
     }
-    norms = {("norm",): "embeddings.LayerNorm"}
-    dense = {}
+    norms: dict[tuple[str, ...], str] = {("norm",): "embeddings.LayerNorm"}
+    dense: dict[tuple[str, ...], str] = {}
     for i in range(LAYERS):
         for name, theirs in NORMS.items():
             norms[f"layer_{i}", name] = f"encoder.layer.{i}.{theirs}"

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.cbook import get_sample_data
-from PIL import Image
+from matplotlib import get_data_path
+from matplotlib.image import imread
 from sklearn.datasets import load_sample_images
 
 from adamx.lab.task import Task
@@ -33,8 +33,7 @@ def photographs() -> Task:
       >>> adamx.lab.photographs().description
       '6,000 patches of 3 photographs, convnet 16-32-64-64-3 with 60,707 parameters'
     """
-    with get_sample_data("grace_hopper.jpg") as file:
-        hopper = np.asarray(Image.open(file))
+    hopper = imread(get_data_path() + "/sample_data/grace_hopper.jpg")
     photos = [*load_sample_images().images, hopper]
     rng = np.random.default_rng(0)
     data, validation, test = (
