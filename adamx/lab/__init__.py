@@ -20,12 +20,16 @@ Example:
 
 `print(results.table())` shows the comparison, `results.plot_curves(ax)` draws it. The
 command line, `adamx compare`, does the same with the tasks `digits()` and `mnist()`.
+
+`playground()`, `moments` and `FrameSlider` are views with sliders for notebooks, which
+need no kernel and no network.
 """
 
 try:
     from adamx.lab import notebook as notebook
     from adamx.lab.archives import DataUnavailable as DataUnavailable
     from adamx.lab.comparison import compare as compare
+    from adamx.lab.gradients import moments as moments
     from adamx.lab.inspection import Inspection as Inspection
     from adamx.lab.inspection import inspect as inspect
     from adamx.lab.lr_range import lr_range as lr_range
@@ -34,6 +38,7 @@ try:
     from adamx.lab.optimizers import SCHEDULES as SCHEDULES
     from adamx.lab.plan import LEARNING_RATES as LEARNING_RATES
     from adamx.lab.progress import Progress as Progress
+    from adamx.lab.race import playground as playground
     from adamx.lab.results import Results as Results
     from adamx.lab.task import Task as Task
     from adamx.lab.tasks import TASKS as TASKS
@@ -50,6 +55,8 @@ try:
     from adamx.lab.tasks import rosenbrock as rosenbrock
     from adamx.lab.tasks import shakespeare as shakespeare
     from adamx.lab.trial import Trial as Trial
+    from adamx.lab.widgets import FrameSlider as FrameSlider
+    from adamx.lab.widgets import Widget as Widget
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0].replace("sklearn", "scikit-learn")
     if package == "adamx":
