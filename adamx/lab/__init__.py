@@ -19,7 +19,7 @@ Example:
   0.1
 
 `print(results.table())` shows the comparison, `results.plot_curves(ax)` draws it. The
-command line, `adamx compare`, does the same with the tasks `digits()` and `mnist()`.
+command line, `adamx compare`, does the same with the tasks in `TASKS`.
 
 `playground()`, `moments` and `FrameSlider` are views with sliders for notebooks, which
 need no kernel and no network.

@@ -101,7 +101,7 @@ def test_help_says_a_line_about_every_task(capsys):
     tasks = leave(["compare", "--help"], capsys)[1].partition("tasks:\n")[2]
     names = [line.split()[0] for line in tasks.splitlines() if line[2] != " "]
     assert names == list(TASKS)
-    assert "digits        reading scikit-learn's 1,797 digits" in tasks
+    assert "digits         reading scikit-learn's 1,797 digits" in tasks
 
 
 def test_mnist_that_cannot_be_had(capsys, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -15,7 +16,6 @@ from adamx import lab
 from adamx.lab import data
 from adamx.lab.archives import cache_folder
 from adamx.lab.problem import join, split
-from adamx.lab.tasks import classify, networks
 from adamx.lab.tasks.minilm import MiniLM, tokenize
 from adamx.lab.tasks.photographs import cut
 
@@ -122,12 +122,12 @@ def test_a_few_steps_are_progress_and_come_again(name, tasks):
 
         steps = jnp.arange(STEPS, dtype=jnp.int32)
         (params, _), losses = jax.lax.scan(step, (params, tx.init(params)), steps)
-        return params, losses
+        return params, losses, task.loss(params, batch_of(task, data, 0))
 
     start, data = jax.jit(task.init)(jax.random.key(0)), arrays(task)
-    end, losses = train(start, data)
+    end, losses, after = train(start, data)
     np.testing.assert_array_equal(losses, train(start, data)[1])
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.01
+    assert after < losses[0] - 0.01
     moved = jax.tree.map(lambda a, b: np.any(a != b), start, end)
     assert all(paths({"": moved}).values())
 
@@ -152,6 +152,10 @@ def test_what_cannot_be_fetched_is_one_line(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("module", ["safetensors", "tokenizers"])
 def test_a_missing_package_is_one_line(module, monkeypatch):
+    there = types.ModuleType("there")  # the other one
+    there.load = there.Tokenizer = None
+    for name in ("safetensors", "safetensors.numpy", "tokenizers"):
+        monkeypatch.setitem(sys.modules, name, there)
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, f"{module}.numpy", None)
     with pytest.raises(ImportError) as caught:
@@ -205,34 +209,6 @@ def test_no_pixel_is_in_two_parts_of_the_photographs():
     assert not seen[0] & seen[1]
     assert not seen[0] & seen[2]
     assert not seen[1] & seen[2]
-
-
-def test_a_convolution_is_that_of_xla():
-    x, kernel = (
-        jax.random.normal(key, shape)
-        for key, shape in zip(
-            jax.random.split(jax.random.key(0)),
-            [(2, 9, 8, 3), (3, 3, 3, 5)],
-            strict=True,
-        )
-    )
-    for stride in (1, 2):
-        ours = networks.convolve(x, kernel, (stride, stride))
-        theirs = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            [(1, 1), (1, 1)],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-@pytest.mark.parametrize("count", [3, 4, 7, 8])
-def test_blocks_are_the_whole(count):
-    x = jnp.arange(count * 2.0).reshape(count, 2)
-    whole = classify.in_blocks(lambda x: x.sum(1), x, size=4)
-    np.testing.assert_array_equal(whole, x.sum(1))
 
 
 @pytest.mark.parametrize("name", [mark("imdb")])
@@ -303,20 +279,3 @@ def test_only_adapters_and_head_are_trained(name, tasks):
     )
     value = jax.eval_shape(task.loss, join(params, frozen), batch_of(task, None))
     assert value.shape == ()
-
-
-def test_the_networks_name_their_parts():
-    """Names decide the random start, and with it the published figures."""
-    model = networks.Transformer(5, 3, 8, 1)
-    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros([1, 3], jnp.int32))
-    assert set(params["params"]) == {
-        "Embed_0",
-        "positions",
-        "LayerNorm_0",
-        "MultiHeadDotProductAttention_0",
-        "LayerNorm_1",
-        "Dense_0",
-        "Dense_1",
-        "LayerNorm_2",
-        "Dense_2",
-    }

@@ -125,7 +125,7 @@ def describe_tasks() -> str:
         text = first.removeprefix("Makes the task of ")
         lines.append(
             textwrap.fill(
-                text, 78, initial_indent=f"  {name:14}", subsequent_indent=" " * 16
+                text, 78, initial_indent=f"  {name:15}", subsequent_indent=" " * 17
             )
         )
     return "\n".join(lines)

@@ -39,7 +39,7 @@ def imdb() -> Task:
     `pip`.
 
     Returns:
-      A task that takes 4 seconds to make; a run of 600 steps takes about a second on
+      A task that takes 5 seconds to make; a run of 600 steps takes about a second on
       two cores.
 
     Raises:

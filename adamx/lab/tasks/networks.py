@@ -70,7 +70,8 @@ class Transformer(nn.Module):
         """Maps tokens i32[n,context] to logits f32[n,context,vocabulary]."""
         x = nn.Embed(self.vocabulary, self.width)(ids)
         shape = self.context, self.width
-        x += self.param("positions", nn.initializers.normal(0.02), shape)[None]
+        small = nn.initializers.normal(0.02)
+        x += self.param("positions", small, shape, jnp.float32)[None]
         past = nn.make_causal_mask(ids) if self.causal else None
         for _ in range(self.layers):
             y = nn.LayerNorm()(x)

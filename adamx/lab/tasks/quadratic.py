@@ -21,7 +21,7 @@ def quadratic() -> Task:
 
     Example:
       >>> task = adamx.lab.quadratic()
-      >>> float(task.loss(jnp.ones(100), task.data(None, 0)))  # ½ Σ h
+      >>> float(task.loss(jnp.ones(100, jnp.float32), task.data(None, 0)))  # ½ Σ h
       5.62...
     """
     curvature = jnp.asarray(np.geomspace(1, 1 / CONDITION, COORDINATES), jnp.float32)
