@@ -133,6 +133,13 @@ def test_corrected_decay_goes_with_the_square_of_the_rate():
     assert shares(adamx.adamw(rates, weight_decay=decay), 6) == pytest.approx(want)
 
 
+def test_rules_have_the_dtype_of_schedules():
+    rate, peak = adamx.cosine_decay_schedule(0.1, 10), jnp.asarray(0.1)
+    rule = adamx.independent_weight_decay(DECAY, peak)
+    corrected = adamx.corrected_weight_decay(DECAY, rate, peak)(3)
+    chex.assert_trees_all_equal_dtypes(rule, corrected, rate(3))
+
+
 def test_rules_take_tracers():
     def left(decay):
         rule = adamx.independent_weight_decay(decay, peak_value=0.1)

@@ -38,6 +38,7 @@ from adamx._base import (
     check_scalar_or_schedule,
     check_state,
     init_empty_state,
+    is_number,
     require_params,
 )
 from adamx._masking import masked_as
@@ -167,7 +168,7 @@ def independent_weight_decay(weight_decay: Scalar, peak_value: Scalar) -> Scalar
       peak_value: The largest learning rate of the schedule, in (0, ∞).
 
     Returns:
-      A number, or an array if an argument is one.
+      A number; if an argument is an array, f32[], float64 where x64 is on.
 
     Raises:
       ValueError: A number out of its range.
@@ -186,7 +187,8 @@ def independent_weight_decay(weight_decay: Scalar, peak_value: Scalar) -> Scalar
     check_in(who, "weight_decay", weight_decay, "[0, 1]")
     check_in(who, "peak_value", peak_value, "(0, inf)")
     with float64():
-        return hyperparameter(weight_decay) / hyperparameter(peak_value)
+        rule = hyperparameter(weight_decay) / hyperparameter(peak_value)
+    return rule if is_number(rule) else jnp.asarray(rule, jnp.result_type(float))
 
 
 def corrected_weight_decay(
@@ -209,7 +211,7 @@ def corrected_weight_decay(
         the learning rate warms up, the largest so far is the present one.
 
     Returns:
-      A schedule.
+      A schedule: count i32[] -> f32[], float64 where x64 is on.
 
     Raises:
       ValueError: A number out of its range.
@@ -237,7 +239,8 @@ def corrected_weight_decay(
     def schedule(count: Any) -> Array:
         value = schedule_value(who, learning_rate, count)
         with float64():
-            return hyperparameter(value) * factor
+            value = hyperparameter(value) * factor
+        return jnp.asarray(value, jnp.result_type(float))
 
     return schedule
 

@@ -100,8 +100,8 @@ def choose(
     if not optimizers:
         raise ValueError(f"{who}: expected at least one optimizer, got none.")
 
-    def build(name, constructor, learning_rate, *weight_decay):
-        decay = dict(zip(["weight_decay"], weight_decay, strict=False))
+    def build(name, constructor, learning_rate, weight_decay=None):
+        decay = {} if weight_decay is None else {"weight_decay": weight_decay}
         tx = constructor(schedule(learning_rate, steps), **decay)
         if not (hasattr(tx, "init") and hasattr(tx, "update")):
             raise TypeError(
@@ -113,8 +113,10 @@ def choose(
 
     recipes = {}
     for name, constructor in optimizers.items():
-        parameters = inspect.signature(constructor).parameters
+        decay = inspect.signature(constructor).parameters.get("weight_decay")
+        if decay is not None and decay.default is decay.empty:
+            constructor = partial(constructor, weight_decay=0.0)
         make = partial(build, name, constructor)
-        recipes[name] = Recipe(make, decays="weight_decay" in parameters)
+        recipes[name] = Recipe(make, decays=decay is not None)
         make(1e-3)
     return recipes

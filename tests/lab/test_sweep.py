@@ -231,6 +231,16 @@ def test_a_constructor_of_something_else():
         lab.compare(TASK, {"x": float})
 
 
+def test_a_weight_decay_without_a_default_is_zero_unless_asked_for():
+    def decaying(learning_rate, weight_decay):
+        return adamx.adamw(learning_rate, weight_decay=weight_decay)
+
+    options = {"learning_rates": [0.1], "seeds": 1, "steps": 3}
+    trial = lab.compare(TASK, {"adamw": decaying}, **options).trials["adamw"]
+    plain = lab.compare(TASK, ["adam"], **options).trials["adam"]
+    np.testing.assert_allclose(trial.curves, plain.curves, rtol=1e-5)
+
+
 def test_every_optimizer_can_be_compared():
     """Each recipe of adamx has a name on the command line."""
     recipes = {
