@@ -4,7 +4,8 @@ NAME.py, a jupytext percent script, is the source. Without --check the whole exp
 is run and the executed NAME.ipynb is written beside it; with it the short one is run,
 assertions included, and the NAME.ipynb that is there must have its cells. --twice runs
 each two times, of which all outputs must be the same. --html writes OUT/NAME.html from
-the outputs, a page that needs no network.
+the outputs, a page that needs no network. --jobs 2 runs two notebooks at a time.
+The picture of a cell with a tag is written to TAG.png, for other documents to show.
 """
 
 import argparse
@@ -14,6 +15,9 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,6 +30,7 @@ import nbformat
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -97,6 +102,16 @@ def local(notebook: nbformat.NotebookNode) -> list[str]:
     return [found for text in texts for found in LOCAL.findall(text)]
 
 
+def pictures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
+    """The pictures that documents show, by the tags of their cells."""
+    return {
+        tag: base64.b64decode(output.data["image/png"])
+        for cell in notebook.cells
+        for tag in cell.metadata.get("tags", [])
+        for output in cell.outputs
+    }
+
+
 def page(notebook: nbformat.NotebookNode) -> str:
     """The notebook as one page, with formulas as MathML: nothing is fetched."""
     markdown = (
@@ -128,23 +143,32 @@ def page(notebook: nbformat.NotebookNode) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def build(script: Path, arguments: argparse.Namespace) -> list[str]:
+def build(arguments: argparse.Namespace, script: Path) -> list[str]:
     """Runs a notebook, writes what is asked for, and says what is wrong."""
-    wrong, target = [], script.with_suffix(".ipynb")
-    built = execute(script)
-    if arguments.twice and list(outputs(built)) != list(outputs(execute(script))):
+    start, wrong, target = time.perf_counter(), [], script.with_suffix(".ipynb")
+    if arguments.check and not target.exists():
+        return [f"{script.name}: there is no {target.name}; build it"]
+    try:
+        built = execute(script)
+        again = execute(script) if arguments.twice else built
+    except CellExecutionError as error:
+        return [f"{script.name}: {error}"]
+    if list(outputs(built)) != list(outputs(again)):
         wrong.append("a second run had other outputs")
     if found := local(built):
         wrong.append(f"outputs that are of this machine: {', '.join(found)}")
     if not arguments.check:
         nbformat.write(built, target)
+        for name, image in pictures(built).items():
+            (HERE / f"{name}.png").write_bytes(image)
     elif cells(built) != cells(nbformat.read(target, as_version=4)):
         wrong.append(f"other cells than {target.name}; build it again")
     if arguments.html:
         arguments.html.mkdir(parents=True, exist_ok=True)
         text = page(built)
         (arguments.html / f"{script.stem}.html").write_text(text, encoding="utf-8")
-    return wrong
+    print(f"{script.name}: {time.perf_counter() - start:.1f} s", flush=True)
+    return [f"{script.name}: {what}" for what in wrong]
 
 
 def main() -> int:
@@ -154,18 +178,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--html", type=Path, metavar="OUT")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N")
     arguments = parser.parse_args()
     os.environ["ADAMX_NOTEBOOK"] = "short" if arguments.check else "full"
     scripts = [HERE / f"{name}.py" for name in arguments.names]
-    failed = False
-    for script in scripts or sorted(HERE.glob("[0-9]*.py")):
-        start = time.perf_counter()
-        wrong = build(script, arguments)
-        failed |= bool(wrong)
-        for what in wrong:
-            print(f"{script.name}: {what}")
-        print(f"{script.name}: {time.perf_counter() - start:.1f} s")
-    return int(failed)
+    scripts = scripts or sorted(HERE.glob("[0-9]*.py"))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        wrong = list(chain.from_iterable(pool.map(partial(build, arguments), scripts)))
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -120,8 +120,8 @@ def run_plan(plan: Plan, progress=None) -> Results:
             settings = make_settings(plan, recipe)
             program = lower(problem, recipe.make, settings)
             kept = kept_trial(plan, name, problem, program)
-            if kept is not None and kept.is_file():
-                trials[name] = Trial.load(kept)
+            if trial := load_kept(kept):
+                trials[name] = trial
                 report(name, plan.steps)
                 continue
             sweep = train(
@@ -164,6 +164,16 @@ def kept_trial(plan: Plan, name: str, problem, program: Program) -> Path | None:
     parts = (FORMAT, fingerprint(problem, program), str(plan.evaluate_every))
     digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return plan.cache / f"{name}-{digest[:16]}.json"
+
+
+def load_kept(file: Path | None) -> Trial | None:
+    """Reads kept runs; where the file is damaged they are made again."""
+    if file is None or not file.is_file():
+        return None
+    try:
+        return Trial.load(file)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 @contextlib.contextmanager

@@ -159,11 +159,13 @@ def test_goes_on_where_it_stopped(tmp_path, capsys):
 
 def test_weight_decays_and_schedule(tmp_path, capsys):
     grid = ["--weight-decays", "0,0.1", "--schedule", "cosine", "--quiet"]
+    grid += ["--evaluate-every", "10"]
     one = ["--optimizers", "adamw", "--learning-rates", "0.01", "--steps", "20"]
     assert main(["compare", *one, *grid, "--out", str(tmp_path)]) == 0
     results = Results.load(tmp_path / "results.json")
     assert results.config["schedule"] == "cosine"
     np.testing.assert_allclose(results.trials["adamw"].weight_decays, [0, 0.1])
+    assert results.trials["adamw"].evaluation_steps.tolist() == [10, 20]
     assert (tmp_path / "grid-adamw.png").is_file()
     assert "best decay" in capsys.readouterr().out
 

@@ -1,5 +1,6 @@
 """A notebook as a page: it needs no network, and its sliders change its pictures."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_what_is_of_this_machine_is_found(build, text):
 def test_numbers_are_of_no_machine(build):
     output = nbformat.v4.new_output("stream", text="0x1 and 12:30, 3.4e-05")
     assert build.local(notebook(output)) == []
+
+
+def test_pictures_in_documents_are_those_of_the_notebooks(build):
+    made = {}
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        made |= build.pictures(nbformat.read(path, as_version=4))
+    shown = {path.stem: path.read_bytes() for path in NOTEBOOKS.glob("*.png")}
+    assert shown == made
+    readme = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\(notebooks/(\w+)\.png\)", readme)) == set(made)
 
 
 @needs_browser

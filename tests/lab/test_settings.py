@@ -200,6 +200,15 @@ def test_finished_runs_are_kept(tmp_path):
             )
 
 
+@pytest.mark.parametrize("text", ["{", '{"format": "adamx.lab 2"}'])
+def test_damaged_runs_are_made_again(tmp_path, text):
+    compare_kept(tmp_path)
+    for file in tmp_path.glob("sgd-*.json"):
+        file.write_text(text)
+    assert compare_kept(tmp_path)[1] == ["sgd"]
+    assert compare_kept(tmp_path)[1] == []
+
+
 HEAVIER = TASK._replace(loss=lambda params, batch: 2 * loss(params, batch))
 OFFSET = np.float32(1)
 TESTED = TASK._replace(accuracy=lambda params: jnp.float32(0.5))

@@ -93,6 +93,12 @@ def add(commands) -> None:
         metavar="X",
         help="count the steps to this training loss",
     )
+    training.add_argument(
+        "--evaluate-every",
+        type=int,
+        metavar="N",
+        help="steps: measure validation loss and accuracy on the way, too",
+    )
 
     output = compare.add_argument_group("output")
     output.add_argument(
@@ -151,6 +157,7 @@ def run_compare(parser: Parser, arguments: argparse.Namespace) -> int:
             steps=arguments.steps,
             batch_size=arguments.batch_size,
             target_loss=arguments.target_loss,
+            evaluate_every=arguments.evaluate_every,
             cache=folder / KEPT,
         )
     except ValueError as error:

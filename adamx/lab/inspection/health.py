@@ -119,7 +119,7 @@ def still(field, fields, scalars) -> Iterator[Finding]:
             return
     elif field.name not in SQUARES:
         return
-    after = "" if steps is None else f" after {steps:,} steps"
+    after = "" if steps is None else f" after {steps:,} step{'s' * (steps != 1)}"
     yield Finding(
         "no gradient",
         field.place,
