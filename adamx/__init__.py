@@ -1,6 +1,7 @@
 """The Adam family for JAX: gradient transformations that chain together.
 
-Every name has one public path, `adamx.NAME`; `adamx.lab` compares optimizers on tasks.
+Every name has one public path, `adamx.NAME`; `adamx.lab` compares optimizers on tasks,
+`adamx.interop` takes over runs of Optax and PyTorch.
 """
 
 # The protocol, and what to do with it.

@@ -1,5 +1,6 @@
 """What every test runs under: strict dtypes and ranks, eight CPU devices."""
 
+import importlib.util
 import os
 import tempfile
 
@@ -23,6 +24,9 @@ import pytest  # noqa: E402  # the same
 
 import adamx  # noqa: E402  # the same
 
+# What the first row of a name shows for all of its rows.
+AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_optax"}
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -40,6 +44,13 @@ class Doctests:
     def names(self, doctest_namespace):
         """The names that examples use without importing them."""
         doctest_namespace |= {"adamx": adamx, "jax": jax, "jnp": jnp, "np": np}
+
+    def pytest_ignore_collect(self, collection_path):
+        """Leaves out the examples for PyTorch where it is not installed."""
+        folder = collection_path.parent
+        if (folder.parent.name, folder.name) != ("interop", "torch"):
+            return None
+        return importlib.util.find_spec("torch") is None or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
@@ -62,7 +73,7 @@ def pytest_collection_modifyitems(items):
             continue
         item.add_marker(pytest.mark.xdist_group(row.name))
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
-        again = module in ("test_laws", "test_ranges", "test_surgery") or narrow
+        again = module in AGAIN or narrow
         around = module == "test_around" and row.name not in USUAL
         known = row is not first.get(row.name) or row.name in blocks
         if around or (again and not row.wrap and known):

@@ -32,10 +32,15 @@ LAYERS = [
     ["_wrappers", "_diagnostics", "_precision"],
     ["_optimizers"],
     ["__init__"],
+    ["interop"],
     ["lab", "__main__"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
-FOREIGN = ["optax", "flax", "torch", "matplotlib", "sklearn", "chex", "tqdm"]
+FOREIGN = ["optax", "flax", "torch", "safetensors", "matplotlib", "sklearn"]
+FOREIGN += ["chex", "tqdm"]
+# What a layer, or a part of one, may import beside JAX; None is anything.
+BESIDE = {"lab": None, "__main__": None, "interop.optax": {"optax"}}
+BESIDE |= {"interop.torch": {"torch", "safetensors"}}
 
 
 def module_name(path):
@@ -98,10 +103,17 @@ def test_there_is_no_cycle():
         done |= free
 
 
-def test_only_the_lab_imports_other_libraries():
+def beside(name):
+    """The foreign libraries that a module may import."""
+    own = [part for part in BESIDE if f"{name}.".startswith(f"{part}.")]
+    return BESIDE[own[0]] if own else set()
+
+
+def test_only_the_lab_and_interop_import_other_libraries():
     for name, targets in FILES.items():
-        if layer(name) not in ("lab", "__main__"):
-            assert not {t.partition(".")[0] for t in targets} & set(FOREIGN), name
+        found = {t.partition(".")[0] for t in targets} & set(FOREIGN)
+        assert beside(name) is None or found <= beside(name), name
+    assert beside("interop._states") == beside("_tree") == set()
 
 
 def loaded(code):
@@ -117,7 +129,13 @@ def loaded(code):
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [("import adamx", []), ("import adamx, chex", ["chex"])]
+    ("code", "expected"),
+    [
+        ("import adamx", []),
+        ("import adamx.interop", []),
+        ("import adamx.interop.optax", ["optax"]),
+        ("import adamx, chex", ["chex"]),
+    ],
 )
 def test_the_import_is_light(code, expected):
     assert loaded(code) == expected
