@@ -268,6 +268,14 @@ from adamx._precision.check import Finding as Finding
 from adamx._precision.check import check_numerics as check_numerics
 from adamx._precision.code_metrics import code_metrics as code_metrics
 
+# Many devices: where states lie, ZeRO-1, the memory of the host.
+from adamx._sharding.states import ShardingReport as ShardingReport
+from adamx._sharding.states import WholeArray as WholeArray
+from adamx._sharding.step import jit_step as jit_step
+from adamx._sharding.states import sharding_report as sharding_report
+from adamx._sharding.states import state_shardings as state_shardings
+from adamx._sharding.zero1 import zero1 as zero1
+
 # Schedules.
 from adamx._schedules.ademamix import ademamix_alpha_schedule as ademamix_alpha_schedule
 from adamx._schedules.ademamix import ademamix_b3_schedule as ademamix_b3_schedule

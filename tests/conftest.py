@@ -24,8 +24,9 @@ import pytest  # noqa: E402  # the same
 
 import adamx  # noqa: E402  # the same
 
-# What the first row of a name shows for all of its rows.
-AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_optax"}
+# What the first row of a name shows for all of its rows, and the usual ones for others.
+AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_optax", "test_zero1"}
+AROUND = {"test_around", "test_optax", "test_zero1"}
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -74,7 +75,7 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(row.name))
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
         again = module in AGAIN or narrow
-        around = module == "test_around" and row.name not in USUAL
+        around = module in AROUND and row.name not in USUAL
         known = row is not first.get(row.name) or row.name in blocks
         if around or (again and not row.wrap and known):
             item.add_marker(pytest.mark.exhaustive)

@@ -29,7 +29,7 @@ LAYERS = [
     ],
     ["_fields", "_parts", "_surgery"],
     ["_transforms", "_schedules"],
-    ["_wrappers", "_diagnostics", "_precision"],
+    ["_wrappers", "_diagnostics", "_precision", "_sharding"],
     ["_optimizers"],
     ["__init__"],
     ["interop"],

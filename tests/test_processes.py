@@ -1,0 +1,85 @@
+"""Two and four processes train as one does."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).parent / "processes.py"
+SECONDS = 180
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def launch(folder, processes):
+    """Runs the program to its end; where a process fails, says what it printed."""
+    path = [str(PROGRAM.parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    # Programs of several processes do not share what one has compiled.
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    port, end = str(free_port()), time.monotonic() + SECONDS
+    with contextlib.ExitStack() as stack:
+        running = []
+        for number in range(processes):
+            log = stack.enter_context(open(folder / f"{processes}-{number}.log", "w+"))
+            args = [sys.executable, PROGRAM, folder, str(processes), str(number), port]
+            process = subprocess.Popen(args, env=environment, stdout=log, stderr=log)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            running.append((process, log))
+        # One that has failed leaves the others waiting.
+        while time.monotonic() < end:
+            codes = [process.poll() for process, _ in running]
+            if all(code == 0 for code in codes):
+                return
+            if any(codes):
+                break
+            time.sleep(0.05)
+        report = []
+        for number, (process, log) in enumerate(running):
+            log.seek(0)
+            report.append(f"process {number}, {process.poll()}: {log.read()[-3000:]}")
+        pytest.fail(f"{processes} processes:\n" + "\n".join(report))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the runs of one process, two and four write."""
+    path = tmp_path_factory.mktemp("processes")
+    for processes in (1, 2, 4):
+        launch(path, processes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("processes", "form"), [(2, "shardings"), (2, "wrapper"), (4, "shardings")]
+)
+def test_several_processes_train_as_one_does(folder, processes, form):
+    """But for the order of sums over devices, another one between processes."""
+    with np.load(folder / f"{form}-1.npz") as one:
+        want = [one[name] for name in one.files]
+    with np.load(folder / f"{form}-{processes}.npz") as several:
+        got = [several[name] for name in several.files]
+    assert want[0][-1] < 0.7 * want[0][0]
+    for x, y in zip(got, want, strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6)
+
+
+def test_both_forms_train_alike(folder):
+    a, b = (np.load(folder / f"{form}-1.npz") for form in ("shardings", "wrapper"))
+    for name in a.files:
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-6, atol=1e-6)
