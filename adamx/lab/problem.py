@@ -150,7 +150,7 @@ def evaluators(task: Task, draw, steps: int):
         finite = jnp.all(
             jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)])
         )
-        for what in measured.keys() - {"accuracy"}:
+        for what in sorted(measured.keys() - {"accuracy"}):
             finite &= jnp.isfinite(measured[what])
         return {
             what: jnp.where(finite, value, jnp.nan).astype(jnp.float32)
