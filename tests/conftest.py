@@ -24,9 +24,18 @@ import pytest  # noqa: E402  # the same
 
 import adamx  # noqa: E402  # the same
 
-# What the first row of a name shows for all of its rows, and the usual ones for others.
-AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_optax", "test_zero1"}
+# What the first row of a name shows for all of its rows.
+AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_oracle", "test_parity_optax"}
+# What depends little on the optimizer and takes long: the usual ones show it.
 AROUND = {"test_around", "test_optax", "test_zero1"}
+LONG = {
+    "test_matches_the_oracle_in_complex_numbers",
+    "test_trees_of_every_kind",
+    "test_compiled_is_eager_but_for_contraction",
+    "test_a_sharded_training_loop",
+    "test_learning_rates_are_vmapped_and_differentiated",
+    "test_states_change_classes_field_by_field",
+}
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -58,8 +67,8 @@ class Doctests:
 def pytest_collection_modifyitems(items):
     """Sends all tests of a row to one process, which then compiles it once.
 
-    What the first row of a name has shown, the others show in .ci/run, and what a
-    recipe has shown, the block that it is made of.
+    The rest of the rows is for .ci/run: those after the first of a name, blocks whose
+    recipe is a row, and in 16 bits and in what takes long those that are not usual.
     """
     from cases import CASES, USUAL  # on the path only when pytest is configured
 
@@ -74,10 +83,10 @@ def pytest_collection_modifyitems(items):
             continue
         item.add_marker(pytest.mark.xdist_group(row.name))
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
-        again = module in AGAIN or narrow
-        around = module in AROUND and row.name not in USUAL
+        long = module in AROUND or item.originalname in LONG or narrow
         known = row is not first.get(row.name) or row.name in blocks
-        if around or (again and not row.wrap and known):
+        again = (module in AGAIN or long) and not row.wrap and known
+        if again or (long and row.name not in USUAL):
             item.add_marker(pytest.mark.exhaustive)
 
 

@@ -44,9 +44,9 @@ def batch_key(seed):
     return jax.random.split(jax.random.key(seed))[1]
 
 
-# Those that are compared by default; one of matrices; one that asks for the loss; one
-# that is evaluated at an average.
-NAMES = [*DEFAULT, "muon", "sophia", "schedule_free_adamw"]
+# Simple ones; one of matrices; one that asks for the loss; one that is evaluated at an
+# average.
+NAMES = ["sgd", "adam", "adamw", "muon", "sophia", "schedule_free_adamw"]
 
 
 @pytest.fixture(scope="module")
