@@ -28,12 +28,15 @@ import adamx  # noqa: E402  # the same
 AGAIN = {"test_laws", "test_ranges", "test_surgery", "test_oracle", "test_parity_optax"}
 # What depends little on the optimizer and takes long: the usual ones show it.
 AROUND = {"test_around", "test_optax", "test_zero1"}
+AROUND |= {"test_orbax", "test_msgpack", "test_lowering"}
 LONG = {
     "test_matches_the_oracle_in_complex_numbers",
     "test_trees_of_every_kind",
     "test_compiled_is_eager_but_for_contraction",
     "test_a_sharded_training_loop",
     "test_learning_rates_are_vmapped_and_differentiated",
+    "test_derivative_at_a_zero_gradient_is_finite",
+    "test_updates_and_states_are_those_of_optax",
     "test_states_change_classes_field_by_field",
 }
 

@@ -18,12 +18,14 @@ if __name__ == "__main__":  # read when jax is imported
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from sklearn.datasets import load_digits
 
 import adamx
+from adamx.interop.orbax import restore, save_args
 
 DEVICES, STEPS, BATCH = 4, 12, 32
 FORMS = ("shardings", "wrapper")
@@ -39,6 +41,11 @@ def init(rng):
     }
 
 
+def optimizer():
+    schedule = adamx.cosine_decay_schedule(3e-2, STEPS)
+    return adamx.chain(adamx.clip_by_global_norm(1.0), adamx.adamw(schedule))
+
+
 def loss(params, batch):
     x, y = batch
     hidden = jax.nn.relu(x @ params["w1"] + params["b1"])
@@ -52,8 +59,7 @@ def train(mesh, form):
     by_rows = NamedSharding(mesh, P("data"))
     rng = np.random.default_rng(0)
     params = jax.device_put(init(rng), NamedSharding(mesh, P()))
-    schedule = adamx.cosine_decay_schedule(3e-2, STEPS)
-    tx = inner = adamx.chain(adamx.clip_by_global_norm(1.0), adamx.adamw(schedule))
+    tx = inner = optimizer()
     if form == "wrapper":
         tx = adamx.zero1(inner, mesh)
 
@@ -80,7 +86,20 @@ def train(mesh, form):
         losses.append(float(value))
     held = sum(s.data.nbytes for s in state[1][0].mu["w1"].addressable_shards)
     assert held * PROCESSES == 64 * 48 * 4, "the state is not split"
+    if form == "shardings" and PROCESSES == 2:
+        check_saved(params, state, inner, shardings)
     return losses, params, multihost_utils.process_allgather(state, tiled=True)
+
+
+def check_saved(params, state, tx, shardings):
+    """Saves together with the other processes; each restores its own part."""
+    with ocp.CheckpointManager(FOLDER / f"saved-{PROCESSES}") as manager:
+        manager.save(STEPS, args=save_args(params, state))
+        new = restore(manager, tx, params, shardings=shardings)
+    for x, y in zip(*map(jax.tree.leaves, (new, (params, state))), strict=True):
+        assert x.sharding == y.sharding, "restored to another place"
+        for a, b in zip(x.addressable_shards, y.addressable_shards, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
 
 
 def main():

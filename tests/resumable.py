@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from sklearn.datasets import load_digits
 
 import adamx
+from adamx.interop.orbax import restore, save_args
 
 STEPS, EVERY, BATCH = 24, 3, 32
 BROKEN, OUTLIER = {5, 13}, {10, 17}  # steps whose data are not to be learned from
@@ -70,15 +71,17 @@ def main(folder):
     with ocp.CheckpointManager(folder / "checkpoints") as manager:
         begin = manager.latest_step() or 0
         if begin:
-            run = manager.restore(begin, args=ocp.args.StandardRestore(run))
+            params, opt_state = restore(manager, tx, run["params"])
+            run = {"params": params, "opt_state": opt_state}
         print("from", begin, flush=True)
         for step in range(begin, STEPS):
             sys.stdin.readline()
             run = train(run, *batch(step))
             print("step", step + 1, flush=True)
             if (step + 1) % EVERY == 0:
+                args = save_args(run["params"], run["opt_state"])
                 print("saving", step + 1, flush=True)
-                manager.save(step + 1, args=ocp.args.StandardSave(run))
+                manager.save(step + 1, args=args)
                 manager.wait_until_finished()
                 print("saved", step + 1, flush=True)
     np.savez(folder / "final.npz", *jax.tree.leaves(run))

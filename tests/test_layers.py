@@ -37,10 +37,11 @@ LAYERS = [
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 FOREIGN = ["optax", "flax", "torch", "safetensors", "matplotlib", "sklearn"]
-FOREIGN += ["chex", "tqdm"]
+FOREIGN += ["chex", "orbax", "tqdm"]
 # What a layer, or a part of one, may import beside JAX; None is anything.
 BESIDE = {"lab": None, "__main__": None, "interop.optax": {"optax"}}
 BESIDE |= {"interop.torch": {"torch", "safetensors"}}
+BESIDE |= {"interop.orbax": {"orbax"}, "interop.flax": {"flax"}}
 
 
 def module_name(path):

@@ -9,8 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
+import processes
 import pytest
+
+from adamx.interop.orbax import restore
 
 PROGRAM = Path(__file__).parent / "processes.py"
 SECONDS = 180
@@ -59,7 +64,7 @@ def launch(folder, processes):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Gives what a run of so many processes wrote, of either form."""
+    """Gives what a run of so many processes wrote: the arrays, or the folder."""
     path = tmp_path_factory.mktemp("processes")
 
     @functools.cache
@@ -67,9 +72,12 @@ def run(tmp_path_factory):
         launch(path, processes)
         return path
 
-    def read(form, processes):
-        with np.load(folder(processes) / f"{form}-{processes}.npz") as file:
-            return dict(file)
+    def read(name, processes):
+        file = folder(processes) / f"{name}-{processes}"
+        if file.is_dir():
+            return file
+        with np.load(file.with_suffix(".npz")) as arrays:
+            return dict(arrays)
 
     return read
 
@@ -94,3 +102,13 @@ def test_both_forms_train_alike(run):
     a, b = (run(form, 1) for form in ("shardings", "wrapper"))
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=2e-6, atol=1e-6)
+
+
+def test_one_process_goes_on_from_what_two_have_saved(run):
+    tx = processes.optimizer()
+    params = processes.init(np.random.default_rng(0))
+    with ocp.CheckpointManager(run("saved", 2)) as manager:
+        got = restore(manager, tx, params)
+    _, *want = run("shardings", 2).values()
+    for x, y in zip(jax.tree.leaves(got), want, strict=True):
+        np.testing.assert_array_equal(x, y)
