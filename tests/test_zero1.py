@@ -30,9 +30,9 @@ SHAPES = {"w": (16, 24), "v": (3, 16), "b": (16,), "odd": (3, 5), "x": ()}
 SPLIT = {"w": ["data", None], "v": [None, "data"], "b": ["data"]}
 PARAMS = make_params(shapes=SHAPES)
 GRADS = make_stream("normal", shapes=SHAPES, steps=STEPS)
-OPTIMIZERS = [
+OPTIMIZERS = [  # the first row of each name
     case
-    for case in CASES
+    for case in {case.name: case for case in reversed(CASES)}.values()
     if "learning_rate" in inspect.signature(getattr(adamx, case.name)).parameters
     and not case.name.startswith("scale_by_")
 ]
