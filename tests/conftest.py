@@ -73,10 +73,9 @@ def pytest_collection_modifyitems(items):
     The rest of the rows is for .ci/run: those after the first of a name, blocks whose
     recipe is a row, and in 16 bits and in what takes long those that are not usual.
     """
-    from cases import CASES, USUAL  # on the path only when pytest is configured
+    from cases import FIRST, USUAL  # on the path only when pytest is configured
 
-    first = {case.name: case for case in reversed(CASES)}
-    blocks = {f"scale_by_{name}" for name in first}
+    blocks = {f"scale_by_{name}" for name in FIRST}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         row, module = params.get("case"), item.path.stem
@@ -87,7 +86,7 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(row.name))
         narrow = str(params.get("dtype")) in ("float16", "bfloat16")
         long = module in AROUND or item.originalname in LONG or narrow
-        known = row is not first.get(row.name) or row.name in blocks
+        known = row is not FIRST.get(row.name) or row.name in blocks
         again = (module in AGAIN or long) and not row.wrap and known
         if again or (long and row.name not in USUAL):
             item.add_marker(pytest.mark.exhaustive)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CASES
+from cases import FIRST
 from jax.sharding import PartitionSpec as P
 from meshes import (
     AUTO,
@@ -30,9 +30,9 @@ SHAPES = {"w": (16, 24), "v": (3, 16), "b": (16,), "odd": (3, 5), "x": ()}
 SPLIT = {"w": ["data", None], "v": [None, "data"], "b": ["data"]}
 PARAMS = make_params(shapes=SHAPES)
 GRADS = make_stream("normal", shapes=SHAPES, steps=STEPS)
-OPTIMIZERS = [  # the first row of each name
+OPTIMIZERS = [
     case
-    for case in {case.name: case for case in reversed(CASES)}.values()
+    for case in FIRST.values()
     if "learning_rate" in inspect.signature(getattr(adamx, case.name)).parameters
     and not case.name.startswith("scale_by_")
 ]

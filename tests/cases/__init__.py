@@ -28,6 +28,9 @@ def find(case_id: str) -> Case:
     return next(case for case in CASES if case.id == case_id)
 
 
+# The first row of each name.
+FIRST = {case.name: case for case in reversed(CASES)}
+
 # With these everything that has to do with several optimizers is tested always, with
 # all others in .ci/run.
 USUAL = {"adam", "adamw", "sgd", "muon", "schedule_free_adamw"}
