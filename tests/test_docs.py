@@ -1,6 +1,8 @@
 """Documents are true: arguments, results, examples, the README's code and files."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -8,17 +10,41 @@ import jax
 import pytest
 
 import adamx
+import adamx.interop
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PUBLIC = {
-    name: thing
-    for name, thing in vars(adamx).items()
-    if not name.startswith("_")
-    and getattr(thing, "__module__", "").startswith("adamx.")
-    and (inspect.isfunction(thing) or inspect.isclass(thing))
-}
-FUNCTIONS = {n: f for n, f in PUBLIC.items() if inspect.isfunction(f)}
+
+
+def public(module):
+    """The functions and classes of a module that are its own."""
+    inside = "adamx." if module is adamx else module.__name__
+    return {
+        name: thing
+        for name, thing in vars(module).items()
+        if not name.startswith("_")
+        and getattr(thing, "__module__", "").startswith(inside)
+        and callable(thing)
+    }
+
+
+def interop():
+    """Those of the parts of `adamx.interop` whose libraries are installed."""
+    found = {}
+    for part in pkgutil.iter_modules(adamx.interop.__path__):
+        if not part.name.startswith("_"):
+            try:
+                module = importlib.import_module(f"adamx.interop.{part.name}")
+            except ImportError:
+                continue
+            named = public(module).items()
+            found |= {f"interop.{part.name}.{name}": thing for name, thing in named}
+    return found
+
+
+PUBLIC = public(adamx)
+FUNCTIONS = {n: f for n, f in PUBLIC.items() if not inspect.isclass(f)}
+DOCUMENTED = FUNCTIONS | {n: f for n, f in interop().items() if not inspect.isclass(f)}
 
 
 def section(docstring, title):
@@ -33,13 +59,16 @@ def documented(docstring):
     return [name.lstrip("*") for name in found]
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_a_function_documents_its_arguments_result_and_an_example(name):
-    docstring = inspect.getdoc(FUNCTIONS[name])
-    assert documented(docstring) == list(inspect.signature(FUNCTIONS[name]).parameters)
+@pytest.mark.parametrize("name", sorted(DOCUMENTED))
+def test_a_function_documents_its_arguments_result_errors_and_an_example(name):
+    function = DOCUMENTED[name]
+    docstring, source = inspect.getdoc(function), inspect.getsource(function)
+    assert documented(docstring) == list(inspect.signature(function).parameters)
     assert re.match(r"[A-Z]\w+s\b.*[.:]$", docstring.partition("\n")[0])
     assert section(docstring, "Returns")
     assert ">>> " in section(docstring, "Example")
+    if re.search(r"\b(raise|refuse|as_transformation)\b", source):
+        assert section(docstring, "Raises")
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - set(FUNCTIONS)))
@@ -97,7 +126,11 @@ def test_the_readme_lists_every_optimizer():
 
 
 def test_the_readme_is_short_and_gives_its_commands():
-    assert len(README.splitlines()) <= 268
+    sections = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", README, re.M))
+    longer = [sections[x] for x in ("Coming from Optax or PyTorch", "Scaling")]
+    lines = [len(section.splitlines()) for section in longer]
+    assert max(lines) <= 30
+    assert len(README.splitlines()) - sum(lines) <= 200
     for mark in ("compare", "test"):
         assert re.search(rf"<!-- {mark} -->\n```bash\n(.+\n)+```\n", README)
 

@@ -8,7 +8,14 @@ import adamx
 from adamx._base import describe
 from adamx._fields import NamedTupleKey
 from adamx.interop._checksum import checksums_of
-from adamx.interop._states import field_of, leaves_of, refuse, unlike, where
+from adamx.interop._states import (
+    field_of,
+    in_short,
+    leaves_of,
+    refuse,
+    unlike,
+    where,
+)
 
 FORMAT = 1
 NOTHING = "nothing"
@@ -108,12 +115,6 @@ def reading(expected: str, do: str) -> Iterator[None]:
         raise ValueError(
             f"{expected}, which is damaged or something else ({in_short(error)}); {do}."
         ) from error
-
-
-def in_short(error: Exception) -> str:
-    """An error of another library, on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def differences(ours: Fields, theirs: Fields) -> list[str]:

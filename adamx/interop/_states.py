@@ -74,3 +74,18 @@ def refuse(who: str, problems: list[str], do: str) -> None:
     """Raises one error that names everything that is wrong, if anything is."""
     if problems:
         raise ValueError(f"{who}: {'; '.join(problems)}; {do}.")
+
+
+def in_short(error: Exception) -> str:
+    """An error of another library, on one line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def other_class(path: Path, other: Path) -> str | None:
+    """What does not match where two paths of the same names are of other states."""
+    for i, (key, old) in enumerate(zip(path, other, strict=True)):
+        want, got = (getattr(x, "tuple_name", "no state") for x in (key, old))
+        if want != got:
+            return unlike(want, got, where(path[:i]))
+    return None

@@ -63,6 +63,12 @@ def bare(tree: Any) -> Any:
     )
 
 
+def items_of(trees: dict[str, Any]) -> dict[str, Any]:
+    """The trees that Orbax saves: it takes none without arrays."""
+    found = {name: bare(tree) for name, tree in trees.items()}
+    return {name: tree for name, tree in found.items() if jax.tree.leaves(tree)}
+
+
 def filled(target: Any, found: Any) -> Any:
     """The target with the arrays of a bare tree that was read, where they belong."""
     rest = iter(jax.tree.leaves(found))

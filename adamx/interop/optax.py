@@ -18,7 +18,7 @@ import jax
 
 from adamx._base import GradientTransformation, OptState, Params
 from adamx._chain import as_transformation
-from adamx.interop._states import Path, fitted, leaves_of, refuse, unlike, where
+from adamx.interop._states import fitted, leaves_of, other_class, refuse, unlike, where
 
 try:
     import optax
@@ -135,12 +135,3 @@ def convert_state(tx: Any, state: OptState, params: Params) -> OptState:
         "give the settings, and params of the dtypes, with which the state was made",
     )
     return jax.tree.structure(target).unflatten(leaves)
-
-
-def other_class(path: Path, other: Path) -> str | None:
-    """What does not match where two paths of the same names are of other states."""
-    for i, (key, old) in enumerate(zip(path, other, strict=True)):
-        want, got = (getattr(x, "tuple_name", "no state") for x in (key, old))
-        if want != got:
-            return unlike(want, got, where(path[:i]))
-    return None

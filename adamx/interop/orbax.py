@@ -22,7 +22,7 @@ import jax
 
 from adamx._base import OptState, Params, describe
 from adamx.interop._description import check, check_content, description, reading
-from adamx.interop._target import ITEMS, bare, filled, target_of
+from adamx.interop._target import ITEMS, filled, items_of, target_of
 
 try:
     import orbax.checkpoint as ocp
@@ -139,9 +139,3 @@ def restore(
         run = {name: filled(tree, found.get(name)) for name, tree in target.items()}
     check_content(who, saved, run, f"{place} is damaged: {do}")
     return run["params"], run["opt_state"]
-
-
-def items_of(trees: dict[str, Any]) -> dict[str, Any]:
-    """The trees that Orbax saves: it takes none without arrays."""
-    found = {name: bare(tree) for name, tree in trees.items()}
-    return {name: tree for name, tree in found.items() if jax.tree.leaves(tree)}

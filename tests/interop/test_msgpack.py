@@ -1,6 +1,5 @@
 """Bytes of Flax: the same bits, and clear words for what does not fit."""
 
-import inspect
 import json
 import re
 
@@ -11,7 +10,6 @@ import pytest
 from cases import FIRST
 from flax import nnx, serialization
 from meshes import make_mesh, on
-from test_docs import documented, section
 
 import adamx
 from adamx.interop.flax import from_bytes, to_bytes
@@ -140,11 +138,3 @@ def test_what_is_no_bytes():
     text = "^from_bytes: expected what to_bytes makes, got NoneType, which is damaged"
     with pytest.raises(ValueError, match=text):
         from_bytes(TX, W, None)
-
-
-@pytest.mark.parametrize("function", [to_bytes, from_bytes])
-def test_documentation(function):
-    docstring = inspect.getdoc(function)
-    assert documented(docstring) == list(inspect.signature(function).parameters)
-    assert section(docstring, "Returns")
-    assert ">>> " in section(docstring, "Example")

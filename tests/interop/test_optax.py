@@ -1,7 +1,6 @@
 """Runs that change between Optax and adamx in the middle."""
 
 import functools
-import inspect
 import re
 import subprocess
 import sys
@@ -15,12 +14,10 @@ import pytest
 from flax import nnx
 from jax import lax
 from streams import make_params, make_stream
-from test_docs import documented, section
 from test_errors import raises
 from test_parity_optax import DTYPE, TWINS, X64
 
 import adamx
-from adamx.interop import optax as interop
 from adamx.interop.optax import convert_state, from_optax, to_optax
 
 SHAPES = {"w": (3, 5), "b": {"x": (7,)}}
@@ -320,15 +317,6 @@ def test_what_is_no_transformation(wrong):
 
 
 # ---- the module
-
-
-@pytest.mark.parametrize("f", [to_optax, from_optax, convert_state])
-def test_functions_of_optax_document_themselves(f):
-    docstring = inspect.getdoc(f)
-    assert f.__module__ == interop.__name__
-    assert documented(docstring) == list(inspect.signature(f).parameters)
-    assert section(docstring, "Returns")
-    assert section(docstring, "Raises")
 
 
 def test_without_optax_one_line_says_what_to_install():

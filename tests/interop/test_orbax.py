@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import inspect
 import json
 import os
 import re
@@ -22,7 +21,6 @@ from cases import FIRST
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from meshes import AUTO, EXPLICIT, bytes_on_a_device, make_mesh, on
-from test_docs import documented, section
 
 import adamx
 from adamx import lab
@@ -438,11 +436,3 @@ def test_numbers_beside_what_is_split(manager):
     got, state = restore(manager, TX, params)
     assert got["x"].sharding == state[0].mu["x"].sharding == on(make_mesh())
     assert state[0].mu["w"].sharding == params["w"].sharding
-
-
-@pytest.mark.parametrize("function", [save_args, restore])
-def test_documentation(function):
-    docstring = inspect.getdoc(function)
-    assert documented(docstring) == list(inspect.signature(function).parameters)
-    assert section(docstring, "Returns")
-    assert ">>> " in section(docstring, "Example")

@@ -1,7 +1,6 @@
 """Runs that change between PyTorch and adamx in the middle."""
 
 import copy
-import inspect
 import re
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import optax
 import pytest
 from cases import CASES
 from flax import nnx
-from test_docs import documented, section
 
 import adamx
 
@@ -22,7 +20,6 @@ torch = pytest.importorskip("torch")
 
 from test_parity_torch import COMPOSED  # noqa: E402  # the same
 
-from adamx.interop import torch as interop  # noqa: E402  # the same
 from adamx.interop.torch import (  # noqa: E402  # the same
     match,
     params_from_torch,
@@ -697,20 +694,6 @@ def test_adam_and_adamw_of_older_torch():
 
 
 # ---- the module
-
-
-PUBLIC = {n: f for n, f in vars(interop).items() if inspect.isfunction(f)}
-
-
-@pytest.mark.parametrize("name", PUBLIC)
-def test_functions_of_torch_document_themselves(name):
-    docstring = inspect.getdoc(PUBLIC[name])
-    assert PUBLIC[name].__name__ == name
-    assert documented(docstring) == list(inspect.signature(PUBLIC[name]).parameters)
-    assert re.match(r"[A-Z]\w+s\b.*[.:;]$", docstring.partition("\n")[0])
-    assert section(docstring, "Returns")
-    assert section(docstring, "Raises")
-    assert ">>> " in section(docstring, "Example")
 
 
 def test_without_torch_one_line_says_what_to_install():

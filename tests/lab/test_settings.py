@@ -1,6 +1,10 @@
 """Weight decays, schedules, what belongs to a task, evaluations, what is kept."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +17,7 @@ from adamx.lab import problem
 from adamx.lab.problem import shuffled_rows
 from lab.tiny import TASK, X, Y, init, loss
 
+ROOT = Path(__file__).parents[2]
 KEY = jax.random.key(5)
 INIT_KEY, _ = jax.random.split(KEY)
 
@@ -198,6 +203,35 @@ def test_finished_runs_are_kept(tmp_path):
             np.testing.assert_array_equal(
                 getattr(first.trials[name], field), getattr(second.trials[name], field)
             )
+
+
+PROGRAM = """
+from adamx.lab.optimizers import OPTIMIZERS
+from adamx.lab.problem import prepare
+from adamx.lab.sweep import fingerprint, lower
+from lab.tiny import TASK
+
+task = TASK._replace(validation=TASK.data)
+problem = prepare(task, [0], 3, 6)
+print(fingerprint(problem, lower(problem, OPTIMIZERS["adam"], [(0.1,)])))
+"""
+
+
+@pytest.mark.exhaustive
+def test_a_fingerprint_is_the_same_in_every_process():
+    """Where sets of strings have another order in each."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": "adamx.lab 2"}'])

@@ -1,5 +1,6 @@
 """The compiled program against plain loops."""
 
+import functools
 import inspect
 import math
 import signal
@@ -45,19 +46,24 @@ def batch_key(seed):
 
 
 # Simple ones; one of matrices; one that asks for the loss; one that is evaluated at an
-# average.
+# average. In .ci/run all that are compared by default, too.
 NAMES = ["sgd", "adam", "adamw", "muon", "sophia", "schedule_free_adamw"]
+REST = [n for n in DEFAULT if n not in NAMES]
 
 
-@pytest.fixture(scope="module")
-def everything():
-    """Optimizers, compared."""
-    return lab.compare(TASK, NAMES, RATES, SEEDS)
+@functools.cache
+def compared(*names):
+    """The trials of optimizers."""
+    return lab.compare(TASK, names, RATES, SEEDS).trials
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_runs_equal_plain_loops(name, everything):
-    trial, make = everything.trials[name], lab.OPTIMIZERS[name]
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [(name, NAMES) for name in NAMES]
+    + [pytest.param(name, REST, marks=pytest.mark.exhaustive) for name in REST],
+)
+def test_runs_equal_plain_loops(name, names):
+    trial, make = compared(*names)[name], lab.OPTIMIZERS[name]
     for i, rate in enumerate(RATES):
         tx = make(rate)
         for j, seed in enumerate(SEEDS):
@@ -147,7 +153,7 @@ def test_validation_chooses_the_rate_where_there_is_some():
     assert trial.best_rate == np.float32(0.01)
 
 
-def test_interrupt_keeps_what_is_done(everything):
+def test_interrupt_keeps_what_is_done():
     def press(name, done, steps):
         if name == "adam" and 2 < done < steps:
             signal.raise_signal(signal.SIGINT)
@@ -162,7 +168,7 @@ def test_interrupt_keeps_what_is_done(everything):
     part = cut.trials["adam"]
     assert part.partial
     assert 2 < part.steps < 100
-    whole, both = everything.trials["adam"], min(part.steps, 8)
+    whole, both = compared(*NAMES)["adam"], min(part.steps, 8)
     np.testing.assert_allclose(
         part.curves[:, :, :both], whole.curves[:, :, :both], rtol=1e-5
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from adamx.interop._states import in_short
+
 
 def load_torch(path: str | Path) -> Any:
     """Reads a file of `torch.save` or of safetensors; never runs code that is in it.
@@ -39,11 +41,10 @@ def load_torch(path: str | Path) -> Any:
     try:
         return read(path)
     except Exception as error:  # PyTorch raises whatever it comes across
-        why = " ".join(str(error).split()) or type(error).__name__
-        why = why if len(why) <= 100 else f"{why[:100]}…"
         raise ValueError(
             "load_torch: expected a file of torch.save with tensors and numbers alone, "
-            f"or of safetensors, got {path} ({why}); save the state_dict() again."
+            f"or of safetensors, got {path} ({in_short(error)}); save the state_dict() "
+            "again."
         ) from None
 
 

@@ -24,9 +24,8 @@ LAST = {
     "running_mean": ("mean",),
     "running_var": ("var",),
 }
-WRAPPERS = re.compile(
-    r"^(module\.|_orig_mod\.)+"
-)  # of DistributedDataParallel, compile
+# Of DistributedDataParallel and torch.compile.
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 COLLECTIONS = re.compile(r"^(params|batch_stats)/")
 BUFFERS = {"running_mean", "running_var", "num_batches_tracked"}  # no parameters
 
