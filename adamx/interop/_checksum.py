@@ -11,8 +11,12 @@ from adamx._base import Array
 
 
 def checksums_of(arrays: list[Any]) -> list[int]:
-    """The checksum of each array, computed where it lies."""
-    return [int(x) for x in jax.device_get([checksum(on_device(x)) for x in arrays])]
+    """The checksum of each array, computed where it lies.
+
+    One after the other: of many programs that wait for other devices at once, devices
+    that share the threads of a processor may start different ones, and wait for ever.
+    """
+    return [int(checksum(on_device(x))) for x in arrays]
 
 
 def on_device(x: Any) -> Any:
