@@ -20,7 +20,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from report import begin, finish, show
-from step_time import LIBRARIES, TREES, interleave, ratio, seconds
+from timing import LIBRARIES, interleave, ratio, seconds
+from trees import TREES
 
 LIMITS = {
     "micro_step": 0.35,  # adamx over Optax

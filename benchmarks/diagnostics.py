@@ -21,7 +21,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from report import begin, finish, show
-from step_time import CPU, TREES, seconds
+from timing import CPU, seconds
+from trees import TREES
 
 import adamx
 

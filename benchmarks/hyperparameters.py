@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from report import begin, finish, show
-from step_time import gpt2, interleave, ratio
+from timing import interleave, ratio
+from trees import gpt2
 
 import adamx
 

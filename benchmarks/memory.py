@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import recipes as r
 from report import begin, finish, show
-from step_time import gpt2, seconds
+from timing import seconds
+from trees import gpt2
 
 import adamx
 

@@ -1,10 +1,12 @@
-"""Measures the jitted AdamW step, its compilation and its memory beside Optax's.
+"""Measures steps of AdamW, what they cost before the first, and their memory.
 
-One step is `update` and `apply_updates` with the gradients given, parameters and state
-donated. Both libraries run in this process, in the order A B B A; the quotients are
-medians over pairs, and on a shared machine only they mean something. A float32 step has
-to move 28 bytes a parameter (it reads g, p, mu, nu and writes p, mu, nu): the bandwidth
-is held against that of `a = a + 3·b` on as much memory, taken in between.
+One step is `params, state = step(params, grads, state)`, jitted, parameters and state
+donated; PyTorch's fused AdamW writes in place. All run in this process in turn, A B C
+C B A, those of the same state on the same buffers; the quotients are medians over
+pairs, and on a shared machine only they mean something. A float32 step has to move 28
+bytes a parameter (it reads g, p, mu, nu and writes p, mu, nu): the bandwidth is held
+against that of `a = a + 3·b` on as much memory, taken in between. Dispatch is the time
+of a step when each leaf has one element. Without PyTorch its columns are missing.
 
     python benchmarks/step_time.py [--quick] [--trees NAME ...] [--json PATH]
 
@@ -12,182 +14,237 @@ Exits with 1 if adamx breaks one of `LIMITS`.
 """
 
 import argparse
-import functools
+import importlib.util
 import math
+import os
 import statistics
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from report import begin, finish, show
+from timing import CPU, interleave, ratio, seconds
+from trees import TREES
 
 import adamx
 
-LIMITS = {
-    "step": 1.03,  # adamx over Optax
-    "compilation": 1.05,  # adamx, less the fixed part, over Optax
-    "temporary": 0.01,  # bytes beyond the arguments, over those of the parameters
-}
-FIXED = 0.02  # seconds a program, whatever its size, for scalars in float64
-CPU = time.process_time  # of all threads, whatever else the machine is doing
-LIBRARIES = {"adamx": adamx, "optax": optax}
+SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.1}
+LIMITS: dict[str, dict[str, float]] = {}
+QUICK = ["100x100k", "mlp 6x256x256"]
+GROWTH = [10**6, 10**7, 10**8, 2 * 10**8]  # parameters, in one leaf
+LEAVES = [10, 100, 1_000]
 
 
-def gpt2():
-    """The 148 shapes of GPT-2's 124 million parameters (Radford et al., 2019)."""
-    n = 768
-    attention = [(n, 3 * n), (3 * n,), (n, n), (n,)]
-    dense = [(n, 4 * n), (4 * n,), (4 * n, n), (n,)]
-    return [(50_257, n), (1_024, n), (n,), (n,)] + 12 * ([(n,)] * 4 + attention + dense)
+def chained(library, tx):
+    """The step of a transformation and the `init` of its state."""
 
-
-TREES = {
-    "50M": [(50_000_000,)],
-    "gpt2": gpt2(),
-    "100x100k": [(100_000,)] * 100,
-    "1000x1k": [(1_000,)] * 1_000,
-}
-
-
-def make_step(library):
-    """A new jitted AdamW step and the `init` of its state."""
-    tx = library.adamw(1e-3, weight_decay=0.1)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, grads):
+    def step(params, grads, state):
         updates, state = tx.update(grads, state, params)
         return library.apply_updates(params, updates), state
 
-    return step, tx.init
+    return jax.jit(step, donate_argnums=(0, 2)), tx.init
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def triad(a, b):
-    """Moves 12 bytes for each element of a."""
-    return a + 3 * b
+def fused():
+    """That of `fused_adamw`."""
+    tx = adamx.fused_adamw(**SETTINGS)
+    return jax.jit(tx.step, donate_argnums=(0, 2)), tx.init
 
 
-def seconds(function, *args, clock=time.perf_counter):
-    """The result of a call and its time, until every array is there."""
-    start = clock()
-    result = jax.block_until_ready(function(*args))
-    return result, clock() - start
+MAKERS = {
+    "chain": lambda: chained(adamx, adamx.adamw(**SETTINGS)),
+    "fused": fused,
+    "8 bits": lambda: chained(adamx, adamx.compress_state(adamx.adamw(**SETTINGS))),
+    "optax": lambda: chained(optax, optax.adamw(**SETTINGS)),
+}
+PLAIN = ("chain", "fused", "optax")  # of the same state
 
 
-def interleave(rounds, measure):
-    """What `measure` gives for each library, `rounds` times in the order A B B A."""
-    taken = {name: [] for name in LIBRARIES}
-    for _ in range(rounds):
-        for name in [*LIBRARIES, *reversed(LIBRARIES)]:
-            taken[name].append(measure(name))
-    return taken
+def arrays_of(shapes, seed):
+    """Random arrays."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
-def ratio(taken):
-    """The median over pairs of adamx divided by Optax."""
-    pairs = zip(taken["adamx"], taken["optax"], strict=True)
-    return statistics.median(a / b for a, b in pairs)
+class Steps:
+    """Makes steps of JAX; those whose states have the same leaves share them."""
+
+    def __init__(self, shapes, names):
+        self.grads = [jnp.asarray(g) for g in arrays_of(shapes, 0)]
+        self.steps, self.trees, self.kinds, self.leaves = {}, {}, {}, {}
+        for name in names:
+            self.steps[name], init = MAKERS[name]()
+            params = [jnp.ones_like(g) for g in self.grads]
+            leaves, self.trees[name] = jax.tree.flatten((params, init(params)))
+            kind = tuple((x.shape, x.dtype) for x in leaves)
+            self.kinds[name], self.leaves[kind] = kind, leaves
+
+    def run(self, name, n):
+        """The seconds of a step, of n in a row."""
+        kind = self.kinds[name]
+        params, state = jax.tree.unflatten(self.trees[name], self.leaves.pop(kind))
+
+        def some(params, state):
+            for _ in range(n):
+                params, state = self.steps[name](params, self.grads, state)
+            return params, state
+
+        result, time = seconds(some, params, state)
+        self.leaves[kind] = jax.tree.leaves(result)
+        return time / n
 
 
-def measure_compilation(shapes, rounds):
-    """CPU seconds of tracing and compiling with empty caches; the bytes XLA plans."""
-    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    plans, traces, compilations = {}, {}, {}
+class TorchSteps:
+    """Makes steps of PyTorch."""
+
+    def __init__(self, shapes):
+        import torch
+
+        torch.set_num_threads(os.cpu_count() or 1)
+        params = [torch.ones(shape, requires_grad=True) for shape in shapes]
+        for p, g in zip(params, arrays_of(shapes, 0), strict=True):
+            p.grad = torch.from_numpy(g)
+        self.tx = torch.optim.AdamW(params, lr=1e-3, weight_decay=0.1, fused=True)
+
+    def run(self, n):
+        """The seconds of a step, of n in a row."""
+
+        def some():
+            for _ in range(n):
+                self.tx.step()
+
+        return seconds(some)[1] / n
+
+
+class Copies:
+    """Measures the bandwidth of memory."""
+
+    def __init__(self, size):
+        self.a, self.b = jnp.zeros(size), jnp.ones(size)
+        self.triad = jax.jit(lambda a, b: a + 3 * b, donate_argnums=0)
+
+    def run(self):
+        """Bytes a second; an element is read twice and written once."""
+        self.a, time = seconds(self.triad, self.a, self.b)
+        return 12 * self.a.size / time
+
+
+def measure_steps(shapes, names, rounds):
+    """Milliseconds of steps, quotients, and shares of the bandwidth."""
+    size = sum(map(math.prod, shapes))
+    steps, copies, bandwidths = Steps(shapes, names), Copies(2 * size), []
+    torch = TorchSteps(shapes) if importlib.util.find_spec("torch") else None
+    names = (*names, *(["torch"] if torch else []))
+    n = max(1, min(50, 10**7 // size))
 
     def measure(name):
-        step, init = make_step(LIBRARIES[name])
+        bandwidths.append(copies.run())
+        return torch.run(n) if torch and name == "torch" else steps.run(name, n)
+
+    interleave(1, measure, names)
+    bandwidths.clear()
+    taken = interleave(rounds, measure, names)
+    row: dict[str, Any] = {"parameters": size, "leaves": len(shapes)}
+    row |= {f"{name}, ms": 1e3 * statistics.median(taken[name]) for name in names}
+    bandwidth = statistics.median(bandwidths)
+    row["limit, ms"] = 1e3 * 28 * size / bandwidth
+    for ours in set(names) & {"chain", "fused", "8 bits"}:
+        for theirs in set(names) & {"optax", "torch"}:
+            row[f"{ours} / {theirs}"] = ratio(taken, ours, theirs)
+    return row
+
+
+def measure_dispatch(shapes, names, rounds):
+    """Microseconds of a step with one element a leaf."""
+    steps = Steps([(1,)] * len(shapes), names)
+    interleave(1, lambda name: steps.run(name, 20), names)
+    taken = interleave(rounds, lambda name: steps.run(name, 20), names)
+    row = {f"{name}, µs": 1e6 * statistics.median(taken[name]) for name in names}
+    return row | {f"{x} / optax": ratio(taken, x) for x in names if x != "optax"}
+
+
+def measure_compilation(shapes, names, rounds):
+    """CPU seconds of tracing and compiling with empty caches, and XLA's plans."""
+    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    size = sum(4 * math.prod(shape) for shape in shapes)
+    traces: dict[str, list[float]] = {name: [] for name in names}
+    plans: dict[str, Any] = {}
+
+    def measure(name):
+        step, init = MAKERS[name]()
         state = jax.eval_shape(init, params)
         jax.clear_caches()
-        lowered, trace = seconds(step.lower, params, state, params, clock=CPU)
+        lowered, trace = seconds(step.lower, params, params, state, clock=CPU)
         compiled, compilation = seconds(lowered.compile, clock=CPU)
         plans[name] = compiled.memory_analysis()
-        traces.setdefault(name, []).append(trace)
-        compilations.setdefault(name, []).append(compilation)
-        return trace + compilation - FIXED * (name == "adamx")
+        traces[name].append(trace)
+        return trace + compilation
 
-    measure("adamx")
-    row = {"compilation": ratio(interleave(rounds, measure))}
+    measure(names[0])  # what is made once in a process
+    taken = interleave(rounds, measure, names)
+    row: dict[str, float] = {}
+    for name in names:
+        row[f"{name} trace, ms"] = 1e3 * statistics.median(traces[name])
+        row[f"{name}, ms"] = 1e3 * statistics.median(taken[name])
+    row |= {f"{x} / optax": ratio(taken, x) for x in names if x != "optax"}
     for name, plan in plans.items():
-        row[f"{name} trace"] = statistics.median(traces[name])
-        row[f"{name} compile"] = statistics.median(compilations[name])
-        row[f"{name} temporary"] = plan.temp_size_in_bytes
-        row[f"{name} aliased"] = plan.alias_size_in_bytes
-    size = sum(math.prod(shape) for shape in shapes)
-    return row | {"temporary": row["adamx temporary"] / (4 * size)}
-
-
-def measure_steps(shapes, rounds):
-    """Times of the step and the share of the bandwidth that it reaches.
-
-    Both libraries work on the same buffers, in turn: with buffers of their own, Optax
-    measured against itself came out 3 % apart at 50 million parameters.
-    """
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    grads = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
-    size = sum(g.size for g in grads)
-    a, b = jnp.zeros(2 * size), jnp.ones(2 * size)
-    steps, trees, leaves, copies = {}, {}, [], []
-    for name, library in LIBRARIES.items():
-        steps[name], init = make_step(library)
-        params = [jnp.ones_like(g) for g in grads]
-        leaves, trees[name] = jax.tree.flatten((params, init(params)))
-
-    def measure(name):
-        nonlocal a, leaves
-        a, copy = seconds(triad, a, b)
-        copies.append(copy)
-        params, state = jax.tree.unflatten(trees[name], leaves)
-        result, time = seconds(steps[name], params, state, grads)
-        leaves = jax.tree.leaves(result)
-        return time
-
-    interleave(1, measure)
-    copies.clear()
-    taken = interleave(rounds, measure)
-    row = {"parameters": size, "step": ratio(taken)}
-    row["copy bandwidth"] = 24 * size / statistics.median(copies)
-    for name, times in taken.items():
-        row[f"{name} step"] = statistics.median(times)
-        row[f"{name} bandwidth"] = 28 * size / row[f"{name} step"]
+        new = plan.output_size_in_bytes - plan.alias_size_in_bytes
+        row[f"{name} temporary"] = (plan.temp_size_in_bytes + new) / size
     return row
+
+
+def measure_growth(rounds):
+    """Nanoseconds a parameter of one leaf, milliseconds of compilation a leaf."""
+    rows = []
+    for size in GROWTH:
+        row = measure_steps([(size,)], PLAIN, rounds)
+        times = {name: 1e6 * row[f"{name}, ms"] / size for name in PLAIN}
+        rows.append({"parameters": size} | {f"{k}, ns": v for k, v in times.items()})
+    compilations = []
+    for leaves in LEAVES:
+        row = measure_compilation([(1_000,)] * leaves, PLAIN, 1)
+        times = {f"{name}, ms a leaf": row[f"{name}, ms"] / leaves for name in PLAIN}
+        compilations.append({"leaves": leaves} | times)
+    return rows, compilations
 
 
 def main():
     """Measures, prints, and compares adamx with its limits."""
     parser = argparse.ArgumentParser(description="Measures steps of AdamW.")
-    parser.add_argument("--quick", action="store_true", help="one small tree")
+    parser.add_argument("--quick", action="store_true", help="small trees alone")
     parser.add_argument("--trees", nargs="+", choices=TREES, default=list(TREES))
+    parser.add_argument("--growth", action="store_true", help="with size and leaves")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     args = parser.parse_args()
-    names = ["100x100k"] if args.quick else args.trees
     head = begin()
-    result = {}
-    for name in names:
-        shapes = TREES[name]
-        rounds = 3 if args.quick or len(shapes) > 500 else 5
-        result[name] = measure_compilation(shapes, rounds)
-        result[name] |= measure_steps(shapes, 10 if args.quick else 30)
-    steps, compilations = [], []
-    for name, r in result.items():
-        steps.append({"tree": name, "parameters": r["parameters"]})
-        compilations.append({"tree": name})
-        for library in LIBRARIES:
-            steps[-1][f"{library}, ms"] = 1e3 * r[f"{library} step"]
-            share = r[f"{library} bandwidth"] / r["copy bandwidth"]
-            steps[-1][f"{library}, of bandwidth"] = share
-            for kind in ("trace", "compile"):
-                compilations[-1][f"{library} {kind}, ms"] = 1e3 * r[f"{library} {kind}"]
-            compilations[-1][f"{library} temporary, B"] = r[f"{library} temporary"]
-        steps[-1]["adamx / optax"] = r["step"]
-        compilations[-1]["adamx / optax"] = r["compilation"]
-        in_place = r["adamx aliased"] / (12 * r["parameters"])
-        compilations[-1]["adamx in place"] = in_place
+    print(f"fused_adamw on CPU: {adamx.fused_adamw(1e-3).on_cpu}")
+    steps, compilations, dispatches, figures = [], [], [], {}
+    for tree in QUICK if args.quick else args.trees:
+        shapes, first = TREES[tree], {"tree": tree}
+        few = args.quick or len(shapes) > 500
+        steps.append(first | measure_steps(shapes, tuple(MAKERS), 5 if few else 10))
+        compilations.append(first | measure_compilation(shapes, PLAIN, 1 if few else 3))
+        dispatches.append(first | measure_dispatch(shapes, PLAIN, 3 if few else 10))
+        figures[tree] = steps[-1] | {
+            f"compilation {k}": v for k, v in compilations[-1].items()
+        }
     show("Step of AdamW", steps)
-    show("Tracing and compiling the step, CPU time", compilations)
-    return finish(LIMITS, result, head | result, args.json)
+    show(
+        "Tracing and compiling, CPU time; new memory over that of parameters",
+        compilations,
+    )
+    show("Dispatch, one element a leaf", dispatches)
+    result = {"steps": steps, "compilations": compilations, "dispatch": dispatches}
+    if args.growth:
+        growth, leaves = measure_growth(3 if args.quick else 5)
+        show("Growth of a step with the parameters of one leaf", growth)
+        show("Growth of compilation with leaves of 1,000", leaves)
+        result |= {"growth": growth, "leaves": leaves}
+    return finish(LIMITS, figures, head | result, args.json)
 
 
 if __name__ == "__main__":

@@ -288,6 +288,7 @@ def trained(tx, steps, shape=(32, 256)):
     ],
     ids=lambda x: getattr(x, "name", ""),
 )
+@pytest.mark.exhaustive
 def test_healthy_codes_are_away_from_their_ends(codec, bottom):
     tx = adamx.compress_state(adamx.scale_by_adam(), codec)
     metrics = jax.jit(lambda state: adamx.code_metrics(state, codec))(trained(tx, 100))
@@ -300,6 +301,7 @@ def test_healthy_codes_are_away_from_their_ends(codec, bottom):
         assert {x.dtype for x in row.values()} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.exhaustive
 def test_each_end_is_counted():
     tx = adamx.compress_state(adamx.scale_by_adam(b1=0.0, b2=0.0), rounding="nearest")
     g = np.zeros((32, 256), np.float32)

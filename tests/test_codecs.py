@@ -170,6 +170,7 @@ def test_ends(name, positive):
 
 
 @codecs
+@pytest.mark.exhaustive
 def test_no_positive_number_has_the_code_of_zero(name):
     codec = CODECS[name][0]
     x = jnp.float32(10.0) ** jnp.linspace(-30, 0, 64, dtype=jnp.float32)

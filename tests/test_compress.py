@@ -273,6 +273,7 @@ def test_chances_are_those_of_the_step_and_the_seed():
     assert 0.05 < (codes[0] != codes[1]).mean() < 0.7
 
 
+@pytest.mark.exhaustive
 def test_nearest_and_stochastic_for_all():
     """Of the same moments, the nearest codes are the same each time."""
     state = run(COMPRESSED)[1]
@@ -324,6 +325,7 @@ def decoded_nu(state):
     return adamx.companded_codec().decode(parts, True)
 
 
+@pytest.mark.exhaustive
 def test_a_second_moment_follows_where_the_nearest_stands_still():
     params = jnp.zeros((32, 128), jnp.float32)
     adam = adamx.scale_by_adam()
@@ -591,6 +593,7 @@ def test_other_wrappers():
     assert marks.encoded["0/nu"][NAME]["codes"]["v"] == "mine"
 
 
+@pytest.mark.exhaustive
 def test_rows_grow_and_groups_do_not():
     _, state = run(COMPRESSED)
     taller = PARAMS | {"w": jnp.ones((80, 128), jnp.float32)}

@@ -103,6 +103,7 @@ def test_radam_becomes_adam():
     np.testing.assert_allclose(got, want, rtol=4 * EPS)
 
 
+@pytest.mark.exhaustive
 def test_radam_without_a_variance_is_momentum():
     """Where ρ∞ < 5, with its derivatives; Optax's r is the root of a negative then."""
     grads = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
@@ -120,6 +121,7 @@ def test_radam_without_a_variance_is_momentum():
     np.testing.assert_allclose(by_g[:, -1], 0.1 / (1 - 0.9**40), rtol=4 * EPS)
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_of_radam_goes_across_the_threshold():
     g = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
     rates = jnp.array([0.5, 0.6, 0.9, 0.999], jnp.float32)
@@ -502,6 +504,7 @@ def test_planted_bug_is_rejected(name, bug):
     ],
     ids=["adamax", "radam", "adabelief", "yogi", "yogi-start", "nadam", "nadam-b1"],
 )
+@pytest.mark.exhaustive
 def test_derivatives_and_sweeps(value, make):
     with jax.enable_x64(True):
         exact = functools.partial(end, make, jnp.float64)

@@ -157,6 +157,7 @@ def test_goes_on_where_it_stopped(tmp_path, capsys):
     np.testing.assert_array_equal(*curves)
 
 
+@pytest.mark.exhaustive
 def test_weight_decays_and_schedule(tmp_path, capsys):
     grid = ["--weight-decays", "0,0.1", "--schedule", "cosine", "--quiet"]
     grid += ["--evaluate-every", "10"]

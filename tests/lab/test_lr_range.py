@@ -188,6 +188,7 @@ def test_sgd_leaves_a_parabola_at_twice_the_inverse_of_its_curvature():
     assert result.suggestion("sgd") < 2 / 8
 
 
+@pytest.mark.exhaustive
 def test_on_digits_it_comes_near_the_best_rate():
     task = lab.digits()
     found = lab.lr_range(task, ["adam"]).suggestion("adam")

@@ -8,6 +8,7 @@ import pytest
 from adamx.lab.tasks import classify, networks
 
 
+@pytest.mark.exhaustive
 def test_a_convolution_is_that_of_xla():
     x, kernel = (
         jax.random.normal(key, shape)

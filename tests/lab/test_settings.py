@@ -45,6 +45,7 @@ def batches(steps=8):
     return [(X[batch], Y[batch]) for batch in rows]
 
 
+@pytest.mark.exhaustive
 def test_every_rate_is_tried_with_every_decay():
     trials = lab.compare(
         TASK, ["adamw", "adam"], [0.2, 0.1], [5], weight_decays=[0.5, 0]
@@ -87,6 +88,7 @@ def test_schedules_begin_or_end_where_they_should(name):
     np.testing.assert_allclose([*rates, ends], [*expected[0], expected[1]], atol=1e-7)
 
 
+@pytest.mark.exhaustive
 def test_a_schedule_is_that_of_a_plain_loop():
     own = lambda peak, steps: adamx.linear_schedule(peak, 0.0, 2 * steps)  # noqa: E731
     for schedule, plain in [
@@ -265,6 +267,7 @@ TESTED = TASK._replace(accuracy=lambda params: jnp.float32(0.5))
     ],
     ids=lambda change: "-".join(change),
 )
+@pytest.mark.exhaustive
 def test_any_change_that_matters_trains_again(change, tmp_path):
     compare_kept(tmp_path)
     _, trained = compare_kept(tmp_path, **change)

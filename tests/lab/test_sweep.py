@@ -62,6 +62,7 @@ def compared(*names):
     [(name, NAMES) for name in NAMES]
     + [pytest.param(name, REST, marks=pytest.mark.exhaustive) for name in REST],
 )
+@pytest.mark.exhaustive
 def test_runs_equal_plain_loops(name, names):
     trial, make = compared(*names)[name], lab.OPTIMIZERS[name]
     for i, rate in enumerate(RATES):

@@ -107,6 +107,7 @@ def test_a_task_is_a_fixed_record_with_a_gradient(name, tasks):
 
 
 @pytest.mark.parametrize("name", [mark(n) for n in lab.TASKS if n not in APART])
+@pytest.mark.exhaustive
 def test_a_few_steps_are_progress_and_come_again(name, tasks):
     task = tasks(name)
     tx = adamx.adam(RATES.get(name, 3e-3))
