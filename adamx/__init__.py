@@ -145,6 +145,11 @@ from adamx._optimizers.schedule_free_adamw import (
 )
 from adamx._optimizers.schedule_free_adamw import schedule_free_sgd as schedule_free_sgd
 
+# Steps in one pass over memory, parameters included.
+from adamx._fused.adamw import fused_adam as fused_adam
+from adamx._fused.adamw import fused_adamw as fused_adamw
+from adamx._fused.step import FusedOptimizer as FusedOptimizer
+
 # Blocks.
 from adamx._transforms.bias import BiasCorrectionState as BiasCorrectionState
 from adamx._transforms.bias import bias_correction as bias_correction

@@ -287,11 +287,15 @@ def landed(who: str, params: Params, updates: Updates) -> Params:
         # Not to float16, of which that would lose the smallest numbers.
         total = rounded(total, p.dtype) if p.dtype == jnp.bfloat16 else total
         sums.append(convert(total, p.dtype))
+    return with_leaves(params, updates, sums)
+
+
+def with_leaves(params: Params, updates: Updates, new: Sequence[Any]) -> Params:
+    """The parameters with new ones for those that `updates` moves."""
     moves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
-    new = iter(sums)
-    old = treedef.flatten_up_to(params)
+    old, moved = treedef.flatten_up_to(params), iter(new)
     return treedef.unflatten(
-        [p if u is None else next(new) for p, u in zip(old, moves, strict=True)]
+        [p if u is None else next(moved) for p, u in zip(old, moves, strict=True)]
     )
 
 

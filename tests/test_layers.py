@@ -31,6 +31,7 @@ LAYERS = [
     ["_transforms", "_schedules"],
     ["_wrappers", "_diagnostics", "_precision", "_sharding"],
     ["_optimizers"],
+    ["_fused"],
     ["__init__"],
     ["interop"],
     ["lab", "__main__"],

@@ -111,17 +111,8 @@ def scale_by_adam(
     mu, nu = mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)
     eps, eps_root = hyperparameter(eps), hyperparameter(eps_root)
 
-    def corrections(count: Array) -> tuple[Any, ...]:
-        # u times c1 / c1, so that the corrections are scalars.
-        t = increment(count)
-        one = jnp.ones([], jnp.float64)
-        c1 = one_minus_power(w1, t) if debias else one
-        c2 = one_minus_power(w2, t) if debias else one
-        ahead = b1
-        if nesterov and debias:
-            ahead = b1 * c1 / one_minus_power(w1, increment(t))
-        least = least_root(w1, w2, t)
-        return split(c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root, ahead, least)
+    def scalars(count: Array) -> tuple[Any, ...]:
+        return corrections(count, b1, w1, w2, eps, eps_root, nesterov, debias)
 
     def leaf(
         g: Array,
@@ -141,7 +132,32 @@ def scale_by_adam(
 
         return u, lerp(mu, g, w1), lerp(nu, capped_sq(g), w2)
 
-    return stateful(who, ScaleByAdamState, leaf, corrections, mu=mu, nu=nu)
+    return stateful(who, ScaleByAdamState, leaf, scalars, mu=mu, nu=nu)
+
+
+def corrections(
+    count: Array,
+    b1: Any,
+    w1: Any,
+    w2: Any,
+    eps: Any,
+    eps_root: Any,
+    nesterov: bool = False,
+    debias: bool = True,
+) -> tuple[Any, ...]:
+    """What all elements share in a step of `scale_by_adam`; in `float64()`.
+
+    u is computed times c1 / c1, so that the corrections are scalars.
+    """
+    t = increment(count)
+    one = jnp.ones([], jnp.float64)
+    c1 = one_minus_power(w1, t) if debias else one
+    c2 = one_minus_power(w2, t) if debias else one
+    ahead = b1
+    if nesterov and debias:
+        ahead = b1 * c1 / one_minus_power(w1, increment(t))
+    least = least_root(w1, w2, t)
+    return split(c1 / jnp.sqrt(c2), c1 * eps, c2 * eps_root, ahead, least)
 
 
 def adam(

@@ -1,0 +1,1 @@
+"""A whole step of AdamW in one pass over memory."""

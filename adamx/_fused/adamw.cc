@@ -1,0 +1,91 @@
+// The foreign call `adamx_adamw` of XLA: decodes its buffers and runs the step.
+
+#include "adamw.h"
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+using adamx::Array;
+using adamx::Kind;
+using adamx::Rounding;
+
+bool Decode(const ffi::AnyBuffer& buffer, int64_t size, Array& array) {
+  const auto type = buffer.element_type();
+  array.data = buffer.untyped_data();
+  array.kind = type == ffi::DataType::BF16 ? Kind::kBFloat16 : Kind::kFloat32;
+  const bool known = type == ffi::DataType::BF16 || type == ffi::DataType::F32;
+  return known && static_cast<int64_t>(buffer.element_count()) == size;
+}
+
+// Arguments: all g, all mu, all nu, all p; results: all mu, all nu, all p, each in the
+// place of its argument.
+ffi::Error AdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scalars,
+                 ffi::Buffer<ffi::DataType::U32> mu_keys,
+                 ffi::Buffer<ffi::DataType::U32> nu_keys, ffi::RemainingArgs args,
+                 ffi::RemainingRets rets, ffi::Span<const uint8_t> decays, bool nesterov,
+                 uint8_t mu_rounding, uint8_t nu_rounding) {
+  const size_t count = decays.size();
+  adamx::Step step;
+  const auto wrong = [](const char* what) {
+    return ffi::Error::InvalidArgument(std::string("adamx_adamw: ") + what);
+  };
+  if (args.size() != 4 * count || rets.size() != 3 * count ||
+      mu_keys.element_count() != count || nu_keys.element_count() != count ||
+      scalars.size_bytes() != sizeof step.scalars) {
+    return wrong("arguments that do not belong together.");
+  }
+  std::memcpy(&step.scalars, scalars.untyped_data(), sizeof step.scalars);
+  step.nesterov = nesterov;
+  step.mu_rounding = static_cast<Rounding>(mu_rounding);
+  step.nu_rounding = static_cast<Rounding>(nu_rounding);
+  step.leaves.resize(count);
+  step.ends.resize(count);
+  int64_t end = 0;
+  for (size_t i = 0; i < count; ++i) {
+    adamx::Leaf& leaf = step.leaves[i];
+    const auto g = args.get<ffi::AnyBuffer>(i);
+    if (g.has_error()) return g.error();
+    leaf.size = static_cast<int64_t>(g->element_count());
+    step.ends[i] = end += leaf.size;
+    leaf.decays = decays[i];
+    leaf.mu_key = mu_keys.typed_data()[i];
+    leaf.nu_key = nu_keys.typed_data()[i];
+    if (!Decode(*g, leaf.size, leaf.g)) return wrong("a gradient of another type.");
+    Array* const arrays[] = {&leaf.mu, &leaf.nu, &leaf.p};
+    for (size_t j = 0; j < 3; ++j) {
+      const auto in = args.get<ffi::AnyBuffer>((j + 1) * count + i);
+      auto out = rets.get<ffi::AnyBuffer>(j * count + i);
+      if (in.has_error()) return in.error();
+      if (out.has_error()) return out.error();
+      if (!Decode(**out, leaf.size, *arrays[j])) return wrong("a leaf of another type.");
+      if (in->untyped_data() != (*out)->untyped_data()) {
+        return wrong("a result that is not in the place of its argument.");
+      }
+    }
+  }
+  static const adamx::Form form = adamx::BestForm();
+  adamx::Run(step, form.run, pool.num_threads(),
+             [&](auto task) { pool.Schedule(std::move(task)); });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    adamx_adamw, AdamW,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::Buffer<ffi::DataType::F32>>()
+        .Arg<ffi::Buffer<ffi::DataType::U32>>()
+        .Arg<ffi::Buffer<ffi::DataType::U32>>()
+        .RemainingArgs()
+        .RemainingRets()
+        .Attr<ffi::Span<const uint8_t>>("decays")
+        .Attr<bool>("nesterov")
+        .Attr<uint8_t>("mu_rounding")
+        .Attr<uint8_t>("nu_rounding"));
+
+// The vectors that the kernel uses here; nullptr where it cannot be used.
+extern "C" const char* adamx_vectors() { return adamx::BestForm().vectors; }

@@ -1,0 +1,88 @@
+"""The C++ kernel: where it is, whether it can be used, and its foreign call."""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from adamx._base import Array
+
+LIBRARY = Path(__file__).with_name("libadamw.so")
+TARGET = "adamx_adamw"
+ROUNDINGS = {"nearest": 1, "stochastic": 2}  # 0, to infinity, is that of parameters
+
+
+@functools.cache
+def load() -> tuple[bool, str]:
+    """Registers the kernel once; whether it can be used, and its vectors or why not."""
+    if not LIBRARY.exists():
+        return False, "adamx was installed without a C++ compiler"
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        library.adamx_vectors.restype = ctypes.c_char_p
+        vectors = library.adamx_vectors()
+        if vectors is None:
+            return False, "a processor without fused multiply-add"
+        handler = jax.ffi.pycapsule(library.adamx_adamw)
+        jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    except (OSError, AttributeError, RuntimeError) as error:
+        return False, f"the kernel does not load: {error}"
+    return True, vectors.decode()
+
+
+GROUP = 32  # leaves in a call: XLA's compilation takes longer for the square of them
+
+
+def call(
+    leaves: list[tuple[Array, ...]],
+    decays: list[bool],
+    scalars: Array,
+    keys: Sequence[Array | np.ndarray],
+    **settings: Any,
+) -> list[tuple[Array, ...]]:
+    """New (mu, nu, p) for each (g, mu, nu, p), of float32 or bfloat16.
+
+    The results take the memory of the arguments where that is not needed any more.
+    `decays` says where weights decay; `scalars` is in the order of `Scalars` in
+    adamw.h; `keys`, u32[leaves], are for the rounding of mu and of nu.
+    """
+    new = []
+    for start in range(0, len(leaves), GROUP):
+        part = slice(start, start + GROUP)
+        own = [k[part] for k in keys]
+        new += one_call(leaves[part], decays[part], scalars, own, **settings)
+    return new
+
+
+def one_call(
+    leaves: list[tuple[Array, ...]],
+    decays: list[bool],
+    scalars: Array,
+    keys: Sequence[Array | np.ndarray],
+    *,
+    nesterov: bool,
+    roundings: Sequence[str],
+) -> list[tuple[Array, ...]]:
+    """As `call`, for a few leaves."""
+    g, kept = [x[0] for x in leaves], [x[j] for j in (1, 2, 3) for x in leaves]
+    n = len(leaves)
+    results = jax.ffi.ffi_call(
+        TARGET,
+        [jax.typeof(x) for x in kept],
+        vmap_method="sequential",
+        input_output_aliases={3 + n + i: i for i in range(3 * n)},
+    )(
+        scalars,
+        *keys,
+        *g,
+        *kept,
+        decays=np.array(decays, np.uint8),
+        nesterov=nesterov,
+        mu_rounding=np.uint8(ROUNDINGS[roundings[0]]),
+        nu_rounding=np.uint8(ROUNDINGS[roundings[1]]),
+    )
+    return [tuple(results[i::n]) for i in range(n)]
