@@ -225,6 +225,12 @@ from adamx._wrappers.tail_average import tail_average as tail_average
 from adamx._wrappers.lookahead import LookaheadWithSlowState as LookaheadWithSlowState
 from adamx._wrappers.lookahead import lookahead as lookahead
 
+# rows of tables;
+from adamx._rows import SparseRows as SparseRows
+from adamx._rows import sum_rows as sum_rows
+from adamx._wrappers.catch_up import OnRowsState as OnRowsState
+from adamx._wrappers.on_rows import on_rows as on_rows
+
 # a rate that follows a measure;
 from adamx._transforms.plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
 from adamx._transforms.plateau import reduce_on_plateau as reduce_on_plateau

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamx._base import Updates, describe
+from adamx._rows import is_rows
 
 
 def align(
@@ -35,6 +36,7 @@ def align(
     for i, given in enumerate(zip(*columns, strict=True)):
         row = tuple(map(inexact, given))
         if row[0] is None:
+            refuse_rows(who, updates)
             raise not_inexact(who, "updates", given[0], at(updates, i))
         for j, x in enumerate(row):
             name = "state" if j <= len(states) else "params"
@@ -56,6 +58,7 @@ def counterparts(who: str, updates: Updates, tree: Any, name: str) -> list[Any]:
     try:
         others = treedef.flatten_up_to(tree)
     except (ValueError, TypeError):
+        refuse_rows(who, updates)
         raise first_difference(who, updates, tree, name) from None
     for (path, leaf), other in zip(leaves, others, strict=True):
         if leaf is None:
@@ -63,6 +66,7 @@ def counterparts(who: str, updates: Updates, tree: Any, name: str) -> list[Any]:
         else:
             fits = is_leaf(other)
         if not fits:
+            refuse_rows(who, updates)
             found = "a tree" if jax.tree.leaves(other) else "None"
             found = describe(other) if is_leaf(other) else found
             raise mismatch(who, name, at_path(path), describe(leaf), found)
@@ -78,6 +82,17 @@ def first_difference(who: str, updates: Updates, tree: Any, name: str) -> ValueE
             return mismatch(who, name, f" at {path}", got, other)
     got, other = jax.tree.structure(updates), jax.tree.structure(tree)
     return mismatch(who, name, "", str(got), str(other))
+
+
+def refuse_rows(who: str, updates: Updates) -> None:
+    """Raises if updates hold rows of a table, which this transformation cannot take."""
+    leaves = jax.tree_util.tree_leaves_with_path(updates, is_leaf=is_rows)
+    for path, x in leaves:
+        if is_rows(x):
+            raise TypeError(
+                f"{who}: expected an array, got SparseRows{at_path(path)}; put "
+                "adamx.on_rows around the whole optimizer."
+            )
 
 
 def mismatch(who: str, name: str, where: str, got: str, other: str) -> ValueError:

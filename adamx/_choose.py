@@ -15,8 +15,8 @@ from adamx._base import (
     is_float0,
     set_to_zero,
 )
+from adamx._dtypes import convert
 from adamx._numerics import is_narrow
-from adamx._tree import convert
 
 
 def all_finite(tree: Any) -> Array:

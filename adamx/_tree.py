@@ -1,6 +1,5 @@
 """The maths for one array, lifted to trees; initial states; norms."""
 
-import functools
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from jax import lax
 
 from adamx._align import align, at, inexact, is_none, not_inexact
 from adamx._base import Array, Params, Updates, check_in, describe, is_float0
+from adamx._dtypes import compute_dtypes, convert, is_complex, plus
 from adamx._numerics import (
     abs_sq,
     cast,
@@ -20,7 +20,6 @@ from adamx._numerics import (
     float64,
     is_narrow,
     one_minus_power,
-    rounded,
     safe_sqrt,
     split,
     times,
@@ -33,6 +32,8 @@ from adamx._rounding import (
     random_bits,
     stochastically,
 )
+from adamx._rows import is_rows
+from adamx._touched import arrays_of, has_rows, is_end, pairs_of
 
 
 def map_leaves(
@@ -150,30 +151,6 @@ def draws_of(
     }
 
 
-@functools.cache
-def compute_dtypes(*dtypes: Any) -> tuple[Any, ...]:
-    """The dtypes to compute in: float32 or the widest, complex for the complex ones."""
-    reals = [jnp.finfo(dtype).dtype for dtype in dtypes]
-    real = max(jnp.dtype(jnp.float32), *reals, key=lambda dtype: dtype.itemsize)
-    wide = jnp.dtype("complex64" if real.itemsize == 4 else "complex128")
-    return tuple(wide if is_complex(dtype) else real for dtype in dtypes)
-
-
-def is_complex(dtype: Any) -> bool:
-    """Whether a dtype is complex."""
-    return jnp.issubdtype(dtype, jnp.complexfloating)
-
-
-def convert(x: Any, dtype: Any, saturate: bool = False) -> Any:
-    """x in `dtype`; if asked, at most its largest number: a mean of infinity stays."""
-    if x.dtype == dtype:
-        return x
-    if saturate and not is_complex(dtype):
-        limit = float(jnp.finfo(dtype).max)
-        x = jnp.clip(x, -limit, limit)
-    return x.astype(dtype)
-
-
 def zeros_like(
     who: str,
     params: Params,
@@ -252,7 +229,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     Args:
       params: Tree of arrays.
       updates: Tree that matches it; where it holds `None`, or a float0, the gradient
-        of an integer, the parameter stays.
+        of an integer, the parameter stays; where `SparseRows`, its other rows do.
 
     Returns:
       A tree with the structure, shapes and dtypes of `params`.
@@ -274,6 +251,14 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 def landed(who: str, params: Params, updates: Updates) -> Params:
     """The parameters after an update, to the bit; errors name `who`."""
     updates = jax.tree.map(lambda u: None if is_float0(u) else u, updates)
+    if has_rows(updates):
+        pairs = pairs_of(who, updates, params)
+        treedef = jax.tree.structure(updates, is_leaf=is_end)
+        rest = treedef.unflatten([None if is_rows(u) else u for u, _ in pairs])
+        new = treedef.flatten_up_to(landed(who, params, rest))
+        return treedef.unflatten(
+            [p + u if is_rows(u) else x for (u, p), x in zip(pairs, new, strict=True)]
+        )
     rows, _ = align(who, updates, read=(params,))
     sums = []
     for i, (u, p) in enumerate(rows):
@@ -282,11 +267,7 @@ def landed(who: str, params: Params, updates: Updates) -> Params:
                 f"{who}: expected a complex parameter for {describe(u)}, got "
                 f"{describe(p)}{at(updates, i)}; take its real part."
             )
-        inside = compute_dtypes(u.dtype, p.dtype)[1]
-        total = convert(p, inside) + convert(u, inside)
-        # Not to float16, of which that would lose the smallest numbers.
-        total = rounded(total, p.dtype) if p.dtype == jnp.bfloat16 else total
-        sums.append(convert(total, p.dtype))
+        sums.append(plus(p, u))
     return with_leaves(params, updates, sums)
 
 
@@ -303,7 +284,7 @@ def global_norm(updates: Updates) -> Array:
     """Computes the norm of a tree as one vector, √(Σ |x|²).
 
     Args:
-      updates: Tree of floating or complex arrays, of any dtypes.
+      updates: Tree of floating or complex arrays, of any dtypes, or `SparseRows`.
 
     Returns:
       f32[], or f64[] where a leaf is float64; 0 for a tree without leaves.
@@ -319,7 +300,7 @@ def global_norm(updates: Updates) -> Array:
       >>> print(adamx.global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
       5.0
     """
-    rows, _ = align("global_norm", updates)
+    rows, _ = align("global_norm", arrays_of(updates))
     if not rows:
         return jnp.zeros([])
     inside = compute_dtypes(*(x.dtype for (x,) in rows))

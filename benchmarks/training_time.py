@@ -105,8 +105,8 @@ def main():
     args = parser.parse_args()
     head, rounds = begin(), 3 if args.quick else 15
     rows = [
-        {"model": name} | measure_training(*task, rounds)
-        for name, task in tasks().items()
+        {"model": name} | measure_training(model, x, y, rounds)
+        for name, (model, x, y) in tasks().items()
     ]
     show("Training steps with AdamW", rows)
     figures = {row["model"]: row for row in rows}

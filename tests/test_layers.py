@@ -14,9 +14,11 @@ PACKAGE = Path(adamx.__file__).parent
 # From the bottom up; a module may import from the layers below it, and from its own
 # where there is no cycle.
 LAYERS = [
-    ["_base", "_numerics"],
+    ["_base", "_numerics", "_dtypes"],
     [
+        "_rows",
         "_align",
+        "_touched",
         "_rounding",
         "_tree",
         "_stateful",

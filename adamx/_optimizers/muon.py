@@ -22,6 +22,7 @@ from adamx._base import (
     storage_dtype,
 )
 from adamx._chain import chain
+from adamx._dtypes import is_complex
 from adamx._masking import partition
 from adamx._numerics import (
     complement,
@@ -49,7 +50,7 @@ from adamx._transforms.orthogonalize import (
     scale_by_shape,
     to_matrices,
 )
-from adamx._tree import is_complex, map_leaves, zero_count, zeros_like
+from adamx._tree import map_leaves, zero_count, zeros_like
 
 
 class MuonState(NamedTuple):

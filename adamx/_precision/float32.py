@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from adamx._align import at, described, inexact, not_inexact
 from adamx._average import put, unboxed
 from adamx._base import OptState, Params
+from adamx._dtypes import compute_dtypes, convert
 from adamx._precision.kahan import KahanSumState, split_in_two, total
 from adamx._precision.master_weights import KINDS, master, split
 from adamx._rules import is_hole
-from adamx._tree import compute_dtypes, convert
 
 # The states that hold what parameters lack, in their last field, by the names of their
 # fields: what of both makes a float32, and what makes both of a float32 and a dtype.

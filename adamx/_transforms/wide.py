@@ -7,7 +7,7 @@ import jax
 from adamx._align import inexact
 from adamx._base import GradientTransformation, OptState, Params, Updates
 from adamx._choose import in_dtypes_of
-from adamx._tree import compute_dtypes, convert
+from adamx._dtypes import compute_dtypes, convert
 
 
 def rounded_once(tx: GradientTransformation) -> GradientTransformation:

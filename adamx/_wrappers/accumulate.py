@@ -22,9 +22,9 @@ from adamx._base import (
     is_number,
 )
 from adamx._chain import as_transformation
+from adamx._dtypes import compute_dtypes, convert
 from adamx._numerics import abs_sq, cast
 from adamx._rounding import storage_of
-from adamx._tree import compute_dtypes, convert
 from adamx._wrappers.window import SkipFn, Window
 
 WHO = "MultiSteps"

@@ -24,17 +24,11 @@ from adamx._base import (
 )
 from adamx._choose import answer_to, choose, in_dtypes_of
 from adamx._compiled import compiled
+from adamx._dtypes import compute_dtypes, convert
 from adamx._numerics import as_float64, cast, float64, increment, lerp, product
 from adamx._rounding import Storage
 from adamx._transforms.scale import value_at
-from adamx._tree import (
-    compute_dtypes,
-    convert,
-    map_leaves,
-    scalar_dtype,
-    zero_count,
-    zeros_like,
-)
+from adamx._tree import map_leaves, scalar_dtype, zero_count, zeros_like
 
 SkipFn = Callable[[Updates, Array, Params | None], tuple[Array, Any]]
 

@@ -12,6 +12,7 @@ Example:
 """
 
 import functools
+import json
 
 from jax import export
 
@@ -20,7 +21,7 @@ import adamx
 
 @functools.cache  # JAX takes a class once
 def register_states() -> None:
-    """Registers the NamedTuples of adamx, so that what has a state is serialized.
+    """Registers the classes of states, and `SparseRows`, for what has them in exports.
 
     `jax.export.Exported.serialize` needs it, and `jax.export.deserialize` in the other
     process, which needs adamx for these classes alone. Both need flatbuffers. In what
@@ -38,3 +39,9 @@ def register_states() -> None:
             export.register_namedtuple_serialization(
                 kind, serialized_name=f"adamx.{kind.__name__}"
             )
+    export.register_pytree_node_serialization(
+        adamx.SparseRows,
+        serialized_name="adamx.SparseRows",
+        serialize_auxdata=lambda fixed: json.dumps(fixed).encode(),
+        deserialize_auxdata=lambda data: tuple(json.loads(data)),
+    )

@@ -3,14 +3,6 @@
 For a file of a run on one machine, that is written and read as a whole;
 `adamx.interop.orbax` is for all else. `flax.serialization` alone looks at names, not at
 shapes, dtypes or classes.
-
-Example:
-  >>> from adamx.interop.flax import from_bytes, to_bytes
-  >>> tx, params = adamx.adamw(0.1), {"w": jnp.ones(2)}
-  >>> data = to_bytes(params, tx.init(params))
-  >>> params, state = from_bytes(tx, params, data)
-  >>> print(params["w"], state[0].mu["w"])
-  [1. 1.] [0. 0.]
 """
 
 import json
@@ -19,17 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import serialization
 
 from adamx._base import OptState, Params
 from adamx.interop._description import check, check_content, description, reading
 from adamx.interop._target import ITEMS, bare, filled, target_of
-
-try:
-    from flax import serialization
-except ModuleNotFoundError as error:
-    if error.name != "flax":
-        raise
-    raise ImportError("adamx.interop.flax needs Flax; install flax.") from error
 
 
 def to_bytes(params: Params, state: OptState) -> bytes:
