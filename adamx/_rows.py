@@ -85,7 +85,7 @@ def sum_rows(ids: Any, values: Any, num_rows: int) -> SparseRows:
       ids: Integers of any shape; equal ones are summed. Those outside [0, num_rows)
         stand for nothing: negative ones are padding, not rows from the end.
       values: ids.shape + the shape of a row, floating or complex. Their sums are in
-        float32 or wider.
+        float32 or wider; on GPUs their order, and the last bits, may vary.
       num_rows: Rows of the table, a whole number.
 
     Returns:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import jax
@@ -125,12 +126,20 @@ def test_the_readme_lists_every_optimizer():
     }
 
 
+LONGER = {"Coming from Optax or PyTorch": 30, "Scaling": 30, "Speed": 36}
+
+
+def test_the_figures_of_speed_are_those_that_were_measured():
+    benchmarks = ROOT / "benchmarks"
+    table = runpy.run_path(str(benchmarks / "speed.py"))["table"]
+    assert f"<!-- speed -->\n{table(benchmarks / 'results')}\n\n" in README
+
+
 def test_the_readme_is_short_and_gives_its_commands():
     sections = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", README, re.M))
-    longer = [sections[x] for x in ("Coming from Optax or PyTorch", "Scaling")]
-    lines = [len(section.splitlines()) for section in longer]
-    assert max(lines) <= 30
-    assert len(README.splitlines()) - sum(lines) <= 200
+    lines = {name: len(sections[name].splitlines()) for name in LONGER}
+    assert all(lines[name] <= limit for name, limit in LONGER.items())
+    assert len(README.splitlines()) - sum(lines.values()) <= 200
     for mark in ("compare", "test"):
         assert re.search(rf"<!-- {mark} -->\n```bash\n(.+\n)+```\n", README)
 
