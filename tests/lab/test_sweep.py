@@ -177,6 +177,15 @@ def test_interrupt_keeps_what_is_done():
     assert f"adam (only {part.steps} steps)" in cut.table()
 
 
+@pytest.fixture
+def default_interrupt():
+    """Python's handler, also where tests run with the signal ignored."""
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, outside)
+
+
+@pytest.mark.usefixtures("default_interrupt")
 def test_second_interrupt_acts_as_outside():
     with stop_on_interrupt() as stop:
         assert not stop()
