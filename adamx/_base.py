@@ -230,11 +230,9 @@ def set_to_zero() -> GradientTransformation:
       [0. 0.]
     """
 
-    # The gradient of an integer is a float0, which has no zeros and needs none; what is
-    # an integer itself says of which rows of a table others are.
+    # The gradient of an integer is a float0, which has no zeros and needs none.
     def zeros(x: Any) -> Any:
-        kept = is_float0(x) or jnp.issubdtype(jnp.result_type(x), jnp.integer)
-        return x if kept else jnp.zeros_like(x)
+        return x if is_float0(x) else jnp.zeros_like(x)
 
     return stateless(lambda updates, params: jax.tree.map(zeros, updates))
 

@@ -1,5 +1,6 @@
 """One tree or another: steps that may be left out, and types that stay."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from adamx._base import (
 )
 from adamx._dtypes import convert
 from adamx._numerics import is_narrow
+from adamx._rows import is_rows
 
 
 def all_finite(tree: Any) -> Array:
@@ -89,5 +91,11 @@ def update_if(
 
 
 def zeros_of(updates: Updates) -> Updates:
-    """Zeros in the place of updates."""
-    return set_to_zero().update(updates, ())[0]
+    """Zeros in the place of updates; the ids of rows stay."""
+    zeros, _ = set_to_zero().update(updates, ())
+    return jax.tree.map(
+        lambda x, zero: dataclasses.replace(zero, ids=x.ids) if is_rows(x) else zero,
+        updates,
+        zeros,
+        is_leaf=is_rows,
+    )

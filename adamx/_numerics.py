@@ -178,7 +178,10 @@ def cast(c: Any, x: Array) -> Any:
 
 
 def times(x: Array, c: Any) -> Array:
-    """x·c, rounded once, for a scalar c known to more digits than x's dtype holds."""
+    """x·c, rounded once, for a scalar c known to more digits than x's dtype holds.
+
+    Where products and sums are fused, as by XLA on CPUs; else lo is lost: x·hi.
+    """
     if is_number(c) and abs(c) == 1:
         return x if c == 1 else -x
     # A negative constant would be contracted otherwise than an array of its value.

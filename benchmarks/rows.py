@@ -15,10 +15,10 @@ Exits with 1 if adamx breaks one of `LIMITS` on the first table.
 
 import argparse
 import functools
+import itertools
 import os
 import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from report import begin, finish, show
+from timing import interleave, ratio, seconds
 
 import adamx
 
@@ -142,17 +143,15 @@ def measure(rows, width, ids, rounds):
     """Times of all, their quotients, and the plan of adamx's step."""
     data = list(batches(rows, width, ids))
     made = {name: make((rows, width), data) for name, make in PEERS.items()}
-    taken = {name: [] for name in PEERS}
-    for i in range(2 + rounds):
-        for name in [*PEERS, *reversed(PEERS)]:
-            start = time.perf_counter()
-            made[name][0](i % BATCHES)
-            taken[name].append(time.perf_counter() - start)
-    taken = {name: times[4:] for name, times in taken.items()}
+    batch = {name: itertools.cycle(range(BATCHES)) for name in PEERS}
+
+    def measure_step(name):
+        return seconds(made[name][0], next(batch[name]))[1]
+
+    interleave(2, measure_step, tuple(PEERS))
+    taken = interleave(rounds, measure_step, tuple(PEERS))
     row = {f"{name}, ms": 1e3 * statistics.median(t) for name, t in taken.items()}
-    for name in [*PEERS][1:]:
-        pairs = zip(taken["adamx"], taken[name], strict=True)
-        row[name] = statistics.median(a / b for a, b in pairs)
+    row |= {name: ratio(taken, theirs=name) for name in [*PEERS][1:]}
     plan, table = made["adamx"][1], 4 * rows * width
     row["bytes temporary"] = plan.temp_size_in_bytes
     row["temporary"] = plan.temp_size_in_bytes / table
