@@ -1,4 +1,4 @@
-"""Builds the C++ kernel of the fused steps where there is a compiler for it.
+"""Builds the C++ kernels of the fused steps where there is a compiler for it.
 
 Without one, or with ADAMX_NO_KERNEL=1, the package is pure Python, and the same steps
 are what XLA makes of them.
@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # The oldest that adamx supports: a kernel that was built for it runs with newer ones.
 HEADERS = "jaxlib==0.10.2"
 FOLDER = Path("adamx", "_fused")
-LIBRARY = FOLDER / "libadamw.so"
+LIBRARY = FOLDER / "libkernels.so"
 
 
 class Kernel(BuildHookInterface):
@@ -41,7 +41,7 @@ class Kernel(BuildHookInterface):
         target.unlink(missing_ok=True)
         why_not = self.compilation()["build"](target)
         if why_not:
-            self.app.display_warning(f"adamx without its C++ kernel: {why_not}")
+            self.app.display_warning(f"adamx without its C++ kernels: {why_not}")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False

@@ -1,4 +1,4 @@
-"""Compiles the C++ kernel beside its source: `python adamx/_fused/build.py`.
+"""Compiles the C++ kernels beside their sources: `python adamx/_fused/build.py`.
 
 It imports nothing of adamx, so that it runs before adamx is installed.
 """
@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("adamw.cc")
-LIBRARY = Path(__file__).with_name("libadamw.so")
+FOLDER = Path(__file__).parent
+SOURCES = sorted(map(str, FOLDER.glob("*.cc")))
+LIBRARY = FOLDER / "libkernels.so"
 # What is fused is written out, the same for every processor; the rest lets compilers
 # vectorize roots and choices, and changes no result.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno"]
@@ -55,7 +56,7 @@ def build(target: Path = LIBRARY) -> str:
         return "no jaxlib, which has the headers of XLA"
     headers = Path(jaxlib.__file__).with_name("include")
     options = ["-fPIC", "-shared", "-isystem", str(headers)]
-    return run_compiler([*options, str(SOURCE), "-o", str(target)])
+    return run_compiler([*options, *SOURCES, "-o", str(target)])
 
 
 if __name__ == "__main__":

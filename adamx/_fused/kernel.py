@@ -1,4 +1,4 @@
-"""The C++ kernel: where it is, whether it can be used, and its foreign call."""
+"""The C++ kernels: where they are, whether they can be used, and the foreign calls."""
 
 import ctypes
 import functools
@@ -11,14 +11,15 @@ import numpy as np
 
 from adamx._base import Array
 
-LIBRARY = Path(__file__).with_name("libadamw.so")
-TARGET = "adamx_adamw"
+LIBRARY = Path(__file__).with_name("libkernels.so")
+ADAMW = "adamx_adamw"
+TARGETS = (ADAMW,)
 ROUNDINGS = {"nearest": 1, "stochastic": 2}  # 0, to infinity, is that of parameters
 
 
 @functools.cache
 def load() -> tuple[bool, str]:
-    """Registers the kernel once; whether it can be used, and its vectors or why not."""
+    """Registers them once; whether they can be used, and their vectors or why not."""
     if not LIBRARY.exists():
         return False, "adamx was installed without a C++ compiler"
     try:
@@ -27,10 +28,11 @@ def load() -> tuple[bool, str]:
         vectors = library.adamx_vectors()
         if vectors is None:
             return False, "a processor without fused multiply-add"
-        handler = jax.ffi.pycapsule(library.adamx_adamw)
-        jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+        for target in TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, target))
+            jax.ffi.register_ffi_target(target, handler, platform="cpu")
     except (OSError, AttributeError, RuntimeError) as error:
-        return False, f"the kernel does not load: {error}"
+        return False, f"the kernels do not load: {error}"
     return True, vectors.decode()
 
 
@@ -71,7 +73,7 @@ def one_call(
     g, kept = [x[0] for x in leaves], [x[j] for j in (1, 2, 3) for x in leaves]
     n = len(leaves)
     results = jax.ffi.ffi_call(
-        TARGET,
+        ADAMW,
         [jax.typeof(x) for x in kept],
         vmap_method="sequential",
         input_output_aliases={3 + n + i: i for i in range(3 * n)},

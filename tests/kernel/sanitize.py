@@ -13,7 +13,7 @@ from pathlib import Path
 from adamx._fused import build
 
 DRIVER = Path(__file__).with_name("driver.cc")
-FLAGS = ["-g", "-pthread", "-fno-sanitize-recover=all", f"-I{build.SOURCE.parent}"]
+FLAGS = ["-g", "-pthread", "-fno-sanitize-recover=all", f"-I{build.FOLDER}"]
 
 
 def main():
