@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from cases import CASES, find
 from compare import COUNTS, actual, errors, expected, faults, leaves_of, magnitude
 from streams import STREAMS, make_params, make_stream
+
+from adamx._numerics import times
 
 X64 = jax.config.jax_enable_x64
 REAL = ["float32", "bfloat16", "float64" if X64 else "float16"]
@@ -89,6 +92,20 @@ def test_bias_correction_is_exact_at_any_count(b2):
         want, _ = case.step({}, 1.0, None, count + 1, b2=b2)
         (got,) = leaves_of(update(state))
         assert abs(got - want) <= 6e-8 * want, (count, got, want)
+
+
+@pytest.mark.parametrize("b", [0.8, 0.9, 0.95, 0.99, 0.999, 0.9999])
+def test_a_decay_is_unbiased_without_fused_multiply_add(b):
+    """As on GPUs: b·x has no more than half an ulp of bias in 1 / (1 - b) steps.
+
+    As x·hi + x·lo, of which x·hi is rounded first, 0.9 has 3 ulp.
+    """
+    x = np.random.default_rng(0).uniform(1, 2, 100_000).astype(np.float32)
+    got = times(x, b)
+    assert got.dtype == np.float32
+    right = np.float64(x) * b
+    bias = np.mean((got - right) / np.spacing(np.float32(right)))
+    assert abs(bias) < 0.5 * (1 - b) + 0.003  # what the mean of roundings varies by
 
 
 def test_counts_are_the_number_of_updates():

@@ -23,9 +23,9 @@ namespace adamx {
 // What all elements share, in the order of the buffer that kernel.py makes.
 struct Scalars {
   float mu_weight, mu_from_far, nu_weight, nu_from_far;
-  float ahead_hi, ahead_lo, g_hi, g_lo;  // nesterov alone
-  float offset, least, factor_hi, factor_lo, floor;
-  float weight_decay, rate_hi, rate_lo;
+  float ahead_power, ahead_rest, g_power, g_rest;  // nesterov alone
+  float offset, least, factor_power, factor_rest, floor;
+  float weight_decay, rate_power, rate_rest;
 };
 
 enum class Kind : uint8_t { kFloat32, kBFloat16 };
@@ -58,9 +58,9 @@ ADAMX_INLINE float Lerp(float x, float y, float weight, float from_far) {
   return weight == 0 ? near : mean;
 }
 
-// x times the number hi + lo.
-ADAMX_INLINE float Times(float x, float hi, float lo) {
-  return __builtin_fmaf(x, hi, x * lo);
+// x times a number, of which it is given the nearest power of two and the rest.
+ADAMX_INLINE float Times(float x, float power, float rest) {
+  return __builtin_fmaf(x, rest, x * power);
 }
 
 ADAMX_INLINE void Moments(const Scalars& shared, int64_t n, const float* __restrict__ g,
@@ -85,14 +85,14 @@ ADAMX_INLINE void Parameters(const Scalars& shared, float decays, int64_t n,
     const float bound = __builtin_fabsf(mu[i]) * c.least;
     float root = __builtin_sqrtf(nu[i] + c.offset);
     root = bound > root ? bound : root;
-    const float y = Times(root, c.factor_hi, c.factor_lo) + c.floor;
+    const float y = Times(root, c.factor_power, c.factor_rest) + c.floor;
     float m = mu[i];
     if (nesterov) {
-      m = Times(m, c.ahead_hi, c.ahead_lo) + Times(g[i], c.g_hi, c.g_lo);
+      m = Times(m, c.ahead_power, c.ahead_rest) + Times(g[i], c.g_power, c.g_rest);
     }
     float u = y == 0 ? 0 : m / y;
     u = decays > 0 ? __builtin_fmaf(p[i], c.weight_decay, u) : u;
-    p[i] -= Times(u, c.rate_hi, c.rate_lo);
+    p[i] -= Times(u, c.rate_power, c.rate_rest);
   }
 }
 

@@ -25,6 +25,7 @@ from adamx._chain import chain
 from adamx._fused import kernel
 from adamx._numerics import (
     as_float64,
+    cast,
     complement,
     float64,
     hyperparameter,
@@ -240,11 +241,11 @@ def nearer(w: Any) -> tuple[Any, Any]:
 
 
 def two(c: Any) -> tuple[Any, Any]:
-    """A scalar as hi + lo."""
-    hi, lo = parts(c, jnp.float32)
-    return hi, 0.0 if lo is None else lo
+    """A scalar as what `times` makes of it."""
+    power, rest = parts(c, jnp.float32)
+    return power, 0.0 if rest is None else rest
 
 
 def one(c: Any) -> Any:
     """A scalar in float32."""
-    return two(c)[0]
+    return cast(c, jnp.float32(0))
