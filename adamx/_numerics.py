@@ -148,9 +148,7 @@ def bounded_root(a: Array, mu: Array, least: Any) -> Array:
 def split(*scalars: Any) -> tuple[Any, ...]:
     """Scalars computed in float64, ready to meet elements."""
     wide = [jnp.asarray(c, jnp.float64) for c in scalars]
-    return tuple(
-        Wide(c, c.astype(jnp.float32), *divided(c, jnp.float32)) for c in wide
-    )
+    return tuple(Wide(c, c.astype(jnp.float32), *divided(c, jnp.float32)) for c in wide)
 
 
 def divided(c: Array, dtype: Any) -> tuple[Array, Array]:

@@ -42,7 +42,12 @@ SETTINGS = {
     "no eps": {"eps": 0.0},
     "no memory": {"b1": 0.0},
     "short": {"b1": 0.1, "b2": 0.2},
-    "arrays": {"b1": jnp.float32(0.9), "b2": jnp.float32(0.3)},
+    "clipped": {"max_norm": 3.0, "nesterov": True},
+    "arrays": {
+        "max_norm": jnp.float32(100),
+        "b1": jnp.float32(0.9),
+        "b2": jnp.float32(0.3),
+    },
     "bfloat16": {"mu_dtype": BFLOAT16, "nu_dtype": BFLOAT16},
     "random": {
         "mu_dtype": adamx.Storage(BFLOAT16, "stochastic", seed=3),
@@ -58,15 +63,25 @@ DTYPES += [("float16", "float16")]
 def both(name):
     """Compiled steps of the fused optimizer and of the chain, and `init`."""
     settings = {"learning_rate": 0.01} | SETTINGS[name]
-    fused, chain = adamx.fused_adamw(**settings), adamx.adamw(**settings)
+    fused = adamx.fused_adamw(**settings)
+    max_norm = settings.pop("max_norm", None)
+    clip = adamx.clip_by_global_norm(max_norm) if max_norm else adamx.identity()
+    chain = adamx.adamw(**settings)
+
+    @jax.jit  # of its own, so that XLA does not contract it with what follows
+    def clipped(grads):
+        wide = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+        return clip.update(wide, clip.init(None))[0]
 
     @jax.jit
     def chained(params, grads, state):
-        wide = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-        updates, state = chain.update(wide, state, params)
+        updates, state = chain.update(grads, state, params)
         return adamx.apply_updates(params, updates), state
 
-    return jax.jit(fused.step), chained, fused.init
+    def clipped_and_chained(params, grads, state):
+        return chained(params, clipped(grads), state)
+
+    return jax.jit(fused.step), clipped_and_chained, fused.init
 
 
 def differences(got, want):
@@ -118,7 +133,7 @@ def test_it_is_the_chain_in_16_bits(dtypes):
 
 
 @needs_kernel
-@pytest.mark.parametrize("place", range(16))
+@pytest.mark.parametrize("place", range(17))
 def test_each_scalar_counts(monkeypatch, place):
     """A mistake in any of what the kernel is told is found."""
     right = fused_step.scalars

@@ -25,7 +25,7 @@ struct Scalars {
   float mu_weight, mu_from_far, nu_weight, nu_from_far;
   float ahead_power, ahead_rest, g_power, g_rest;  // nesterov alone
   float offset, least, factor_power, factor_rest, floor;
-  float weight_decay, rate_power, rate_rest;
+  float weight_decay, rate_power, rate_rest, clip;
 };
 
 enum class Kind : uint8_t { kFloat32, kBFloat16 };
@@ -165,6 +165,12 @@ struct View {
     }
   }
 
+  ADAMX_INLINE void Scale(int64_t n, float factor) {
+    if (factor == 1) return;
+    for (int64_t i = 0; i < n; ++i) copy[i] = data[i] * factor;
+    data = copy;
+  }
+
   // Rounds to the dtype of the array, both there and here.
   ADAMX_INLINE void Keep(const Array& array, int64_t start, int64_t n, Rounding rounding,
                          uint32_t key = 0, uint32_t shift = 0) {
@@ -187,6 +193,7 @@ ADAMX_INLINE void UpdateLeaf(const Step& step, const Leaf& leaf, int64_t start,
   for (; start < end; start += kBlock) {
     const int64_t n = std::min(kBlock, end - start);
     g.Open(leaf.g, start, n);
+    g.Scale(n, c.clip);
     p.Open(leaf.p, start, n);
     mu.Open(leaf.mu, start, n);
     nu.Open(leaf.nu, start, n);

@@ -18,6 +18,7 @@ def fused_adam(
     *,
     nesterov: bool = False,
     nu_dtype: Any = None,
+    max_norm: Scalar | None = None,
 ) -> FusedOptimizer:
     """Makes the fused form of `adam`; all that `fused_adamw` says holds for it.
 
@@ -30,6 +31,8 @@ def fused_adam(
       mu_dtype: Dtype in which mu is kept, or a `Storage`; None is float32 or wider.
       nesterov: Whether to look ahead.
       nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
+      max_norm: Of the gradients, in (0, ∞), to which `clip_by_global_norm` scales them
+        down; None leaves them as they are.
 
     Returns:
       A `FusedOptimizer`. State: that of `adam`.
@@ -47,7 +50,7 @@ def fused_adam(
     """
     moments = (b1, b2, eps, eps_root, mu_dtype)
     tx = adam(learning_rate, *moments, nesterov=nesterov, nu_dtype=nu_dtype)
-    given = Hyperparameters(learning_rate, b1, b2, eps, eps_root, None)
+    given = Hyperparameters(learning_rate, b1, b2, eps, eps_root, None, max_norm)
     return fused("fused_adam", tx, given, mu_dtype, nu_dtype, None, nesterov)
 
 
@@ -63,6 +66,7 @@ def fused_adamw(
     *,
     nesterov: bool = False,
     nu_dtype: Any = None,
+    max_norm: Scalar | None = None,
 ) -> FusedOptimizer:
     """Makes the fused form of `adamw`: a step that includes the parameters.
 
@@ -91,12 +95,15 @@ def fused_adamw(
       mask: Where to decay, as in `masked`; None is everywhere.
       nesterov: Whether to look ahead.
       nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
+      max_norm: Of the gradients, in (0, ∞), to which `clip_by_global_norm` scales them
+        down, without writing them; None leaves them as they are.
 
     Returns:
       A `FusedOptimizer`. State: that of `adamw`.
 
     Raises:
-      ValueError: As in `adamw`; at step, trees that do not match.
+      ValueError: As in `adamw`, or a `max_norm` out of its range; at step, trees that do
+        not match.
       TypeError: As in `adamw`.
 
     Differs from `adamw`: gradients of 16 bits are widened first, so that updates are
@@ -115,5 +122,6 @@ def fused_adamw(
     moments = (b1, b2, eps, eps_root, mu_dtype)
     decay = (weight_decay, mask)
     tx = adamw(learning_rate, *moments, *decay, nesterov=nesterov, nu_dtype=nu_dtype)
-    given = Hyperparameters(learning_rate, b1, b2, eps, eps_root, weight_decay)
+    numbers = (learning_rate, b1, b2, eps, eps_root, weight_decay, max_norm)
+    given = Hyperparameters(*numbers)
     return fused("fused_adamw", tx, given, mu_dtype, nu_dtype, mask, nesterov)

@@ -19,6 +19,7 @@ from adamx._base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    check_in,
     check_state,
 )
 from adamx._chain import chain
@@ -36,6 +37,7 @@ from adamx._numerics import (
 from adamx._optimizers.adam import ScaleByAdamState, corrections, scale_by_adam
 from adamx._rules import as_bool, rule_for
 from adamx._stateful import mu_and_nu
+from adamx._transforms.clip import clip_by_global_norm, clipping_factor
 from adamx._transforms.decay import WeightDecaySchedule, descent
 from adamx._transforms.scale import ScaleByScheduleState, schedule_value
 from adamx._tree import apply_updates, draws_of, with_leaves
@@ -71,6 +73,7 @@ class Hyperparameters(NamedTuple):
     eps: Scalar
     eps_root: Scalar
     weight_decay: ScalarOrSchedule | None
+    max_norm: Scalar | None
 
 
 def fused(
@@ -83,6 +86,8 @@ def fused(
     nesterov: bool,
 ) -> FusedOptimizer:
     """The fused form of `tx`, the chain of these arguments."""
+    if given.max_norm is not None:
+        check_in(who, "max_norm", given.max_norm, "(0, inf)")
     usable, how = kernel.load()
     numbers = {k: v for k, v in given._asdict().items() if not is_dynamic(v)}
 
@@ -94,11 +99,14 @@ def fused(
     def plain(
         arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
     ) -> tuple[Params, Any]:
-        txs = chain_of(Hyperparameters(**numbers, **arrays))
+        h = Hyperparameters(**numbers, **arrays)
+        txs = chain_of(h)
         tail = (tx.init(params) for tx in txs[1:])
-        updates, state = chain(*txs).update(
-            jax.tree.map(widened, grads), (adam, *tail), params
-        )
+        grads = jax.tree.map(widened, grads)
+        if h.max_norm is not None:
+            clip = clip_by_global_norm(h.max_norm)
+            grads, _ = clip.update(grads, clip.init(params))
+        updates, state = chain(*txs).update(grads, (adam, *tail), params)
         return apply_updates(params, updates), state[0]
 
     def in_one_pass(
@@ -123,7 +131,7 @@ def fused(
         results = kernel.call(
             [rows[i] for i in chosen],
             [decays[i] for i in chosen],
-            scalars(h, w1, w2, adam.count, nesterov),
+            scalars(h, w1, w2, adam.count, nesterov, grads),
             [k[np.array(chosen)] for k in keys],
             nesterov=nesterov,
             roundings=["stochastic" if j in draws else "nearest" for j in (0, 1)],
@@ -217,19 +225,20 @@ def widened(g: Array) -> Array:
 
 
 def scalars(
-    h: Hyperparameters, w1: Any, w2: Any, count: Array, nesterov: bool
+    h: Hyperparameters, w1: Any, w2: Any, count: Array, nesterov: bool, grads: Updates
 ) -> Array:
-    """What all elements share, f32[16], in the order of `Scalars` in adamw.h."""
+    """What all elements share, f32[17], in the order of `Scalars` in adamw.h."""
     eps, eps_root = hyperparameter(h.eps), hyperparameter(h.eps_root)
     rate = 1.0 if h.learning_rate is None else hyperparameter(h.learning_rate)
     decay = 0.0 if h.weight_decay is None else h.weight_decay
     b1 = hyperparameter(h.b1)
+    clip = 1.0 if h.max_norm is None else clipping_factor(grads, h.max_norm)
     with float64():
         shared = corrections(count, b1, w1, w2, eps, eps_root, nesterov)
         factor, floor, offset, ahead, least = shared
         chosen = [*nearer(w1), *nearer(w2)]
     chosen += [*two(ahead), *two(w1), one(offset), one(least), *two(factor)]
-    chosen += [one(floor), one(decay), *two(rate)]
+    chosen += [one(floor), one(decay), *two(rate), one(clip)]
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in chosen])
 
 

@@ -81,8 +81,7 @@ def clip_by_global_norm(max_norm: Scalar) -> GradientTransformation:
 
     def update(updates: Updates, params: Params | None) -> Updates:
         del params
-        norm = global_norm(updates)
-        factor = at_most(norm, cast(max_norm, norm))
+        factor = clipping_factor(updates, max_norm)
         return map_leaves(who, times, updates, scalars=(factor,))[0]
 
     return stateless(update)
@@ -177,6 +176,12 @@ def adaptive_grad_clip(
             who, leaf, updates, read=(require_params(who, params),)
         )[0]
     )
+
+
+def clipping_factor(updates: Updates, max_norm: Scalar) -> Array:
+    """What `clip_by_global_norm` multiplies with."""
+    norm = global_norm(updates)
+    return at_most(norm, cast(max_norm, norm))
 
 
 def at_most(norm: Array, limit: Array) -> Array:

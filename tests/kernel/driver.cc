@@ -39,7 +39,7 @@ adamx::Step MakeStep(Memory& memory, Kind kind, Rounding rounding, bool nesterov
   std::mt19937 random(1);
   adamx::Step step{};
   step.scalars = {0.1f,  1, 0.001f, 1,     0.9f, 1e-8f, 0.1f,  1e-9f,
-                  1e-9f, 0.03f, 0.5f, 1e-9f, 1e-8f, 0.1f, 1e-3f, 1e-11f};
+                  1e-9f, 0.03f, 0.5f, 1e-9f, 1e-8f, 0.1f, 1e-3f, 1e-11f, 0.5f};
   step.scalars.mu_from_far = step.scalars.nu_from_far = 0;
   step.nesterov = nesterov;
   step.mu_rounding = step.nu_rounding = rounding;
