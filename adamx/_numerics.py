@@ -141,8 +141,7 @@ def bounded_root(a: Array, mu: Array, least: Any) -> Array:
 
     As a constant: of a bound nothing is learned.
     """
-    root, bound = safe_sqrt(a), jnp.abs(mu) * cast(least, a)
-    return jnp.where(bound > root, lax.stop_gradient(bound), root)
+    return lax.max(safe_sqrt(a), lax.stop_gradient(jnp.abs(mu) * cast(least, a)))
 
 
 def split(*scalars: Any) -> tuple[Any, ...]:
