@@ -120,6 +120,19 @@ def test_compiled_is_eager_but_for_contraction(case):
     assert_close(walk(compiled), walk(tx))
 
 
+@pytest.mark.parametrize("nu_dtype", [None, adamx.Storage(jnp.bfloat16, "stochastic")])
+def test_many_leaves_alike_are_each_on_its_own(nu_dtype):
+    """Traced eight at a time: with masks and random bits that are their own."""
+    keys = [f"{i:02}" for i in range(21)]
+    numbers = np.random.default_rng(0).normal(size=(2, 21, 5)).astype(np.float32)
+    params, grads = (dict(zip(keys, map(jnp.asarray, x), strict=True)) for x in numbers)
+    decayed = {key: i % 3 == 0 for i, key in enumerate(keys)}
+    tx = adamx.adamw(0.1, weight_decay=0.5, mask=decayed, nu_dtype=nu_dtype)
+    state = tx.init(params)
+    got = jax.jit(tx.update)(grads, state, params)
+    assert_close(got, tx.update(grads, state, params))
+
+
 @every
 def test_scan_is_a_loop(case):
     def body(state, g):

@@ -102,7 +102,7 @@ def fused_adamw(
       A `FusedOptimizer`. State: that of `adamw`.
 
     Raises:
-      ValueError: As in `adamw`, or a `max_norm` out of its range; at step, trees that do
+      ValueError: As in `adamw`; a `max_norm` out of its range; at step, trees that do
         not match.
       TypeError: As in `adamw`.
 

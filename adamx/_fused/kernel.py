@@ -36,7 +36,7 @@ def load() -> tuple[bool, str]:
     return True, vectors.decode()
 
 
-GROUP = 32  # leaves in a call: XLA's compilation takes longer for the square of them
+GROUP = 16  # leaves in a call: XLA's compilation takes longer for the square of them
 
 
 def call(
