@@ -22,11 +22,15 @@ from adamx._rows import is_rows
 
 
 def all_finite(tree: Any) -> Array:
-    """Whether no floating or complex array of a tree holds a NaN or an infinity."""
+    """Whether no floating or complex array of a tree holds a NaN or an infinity.
+
+    0·x is 0 where x is finite, and else NaN. XLA on CPU sums three times as fast as it
+    asks all.
+    """
     arrays = [x for x in map(inexact, jax.tree.leaves(tree)) if x is not None]
     if not arrays:
         return jnp.ones([], bool)
-    return jnp.stack([jnp.isfinite(x).all() for x in arrays]).all()
+    return jnp.stack([jnp.isfinite(jnp.sum(0 * x)) for x in arrays]).all()
 
 
 def choose(condition: Array, new: Any, old: Any) -> Any:
