@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # The oldest that adamx supports: a kernel that was built for it runs with newer ones.
 HEADERS = "jaxlib==0.10.2"
-FOLDER = Path("adamx", "_fused")
+FOLDER = Path("adamx", "_kernels")
 LIBRARY = FOLDER / "libkernels.so"
 
 

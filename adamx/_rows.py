@@ -1,6 +1,7 @@
 """Some rows of a table: what a gradient or an update is where most rows have none."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, TypeGuard
 
@@ -11,6 +12,8 @@ from jax import lax
 
 from adamx._base import Array, describe
 from adamx._dtypes import compute_dtypes, convert, is_complex, plus
+from adamx._kernels import kernel
+from adamx._kernels import rows as kernel_rows
 
 # What XLA may know of the ids of `SparseRows`.
 KNOWN: Any = {"indices_are_sorted": True, "unique_indices": True}
@@ -24,7 +27,7 @@ class SparseRows:
     Made by `sum_rows`, taken by `on_rows`, `apply_updates` and `global_norm`; a pytree.
     `table + rows` is the table with the rows added, so that Optax's `apply_updates`
     and what Flax makes of it take it, too; `jnp.zeros(shape) + rows` is the gradient
-    as an array.
+    as an array. In rows made otherwise an id that comes twice leaves its row undefined.
 
     Args:
       ids: i32[n], rising, none twice. Those from `num_rows` on stand for nothing, and
@@ -81,6 +84,10 @@ def sum_rows(ids: Any, values: Any, num_rows: int) -> SparseRows:
 
     `adamx.interop.flax.value_and_row_grad` does so for Flax's `Embed`.
 
+    On CPU, float32 is summed in C++ where adamx was installed with a compiler, to the
+    same bits. `jax.export` for CPU refuses that, which another process may lack: start
+    the one that exports with ADAMX_NO_KERNEL=1.
+
     Args:
       ids: Integers of any shape; equal ones are summed. Those outside [0, num_rows)
         stand for nothing: negative ones are padding, not rows from the end.
@@ -134,18 +141,40 @@ def sum_rows(ids: Any, values: Any, num_rows: int) -> SparseRows:
     return SparseRows(ids, values, int(num_rows))
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def summed(ids: Array, values: Array, num_rows: int) -> tuple[Array, Array]:
     """The ids, sorted, each once, then those that stand for nothing; and the sums."""
-    n = ids.shape[0]
-    place = lax.iota(jnp.int32, n)
     known = (ids >= 0) & (ids < num_rows)
     ids = jnp.where(known, ids, num_rows).astype(jnp.int32)
+    fits = values.dtype == jnp.float32 and values.size > 0
+    if fits and kernel.load()[0] and kernel.is_local([ids, values]):
+        return in_kernel_or_plain(ids, values, num_rows)
+    return plain(ids, values, num_rows)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def in_kernel_or_plain(ids: Array, values: Array, num_rows: int) -> tuple[Array, Array]:
+    """In C++ on CPU: the same bits, without XLA's sort and its loops on one thread."""
+    ways = {"cpu": kernel_rows.sum_rows, "default": plain}
+    ways = {k: functools.partial(f, num_rows=num_rows) for k, f in ways.items()}
+    return lax.platform_dependent(ids, values, **ways)
+
+
+@in_kernel_or_plain.defjvp
+def _(num_rows: int, primals: Any, tangents: Any) -> Any:
+    return jax.jvp(functools.partial(plain, num_rows=num_rows), primals, tangents)
+
+
+def plain(ids: Array, values: Array, num_rows: int) -> tuple[Array, Array]:
+    """As `summed`, for ids in [0, num_rows]."""
+    n = ids.shape[0]
+    place = lax.iota(jnp.int32, n)
     # One number for both: XLA sorts these seven times as fast as pairs on CPUs.
     with jax.enable_x64(True):
         pairs = ids.astype(jnp.int64) << 32 | place.astype(jnp.int64)
         pairs = lax.sort(pairs, is_stable=False)
         ids, order = (pairs >> 32).astype(jnp.int32), pairs.astype(jnp.int32)
-    first = jnp.concatenate([jnp.ones_like(known[:1]), ids[1:] != ids[:-1]])
+    first = jnp.concatenate([jnp.ones_like(ids[:1], bool), ids[1:] != ids[:-1]])
     group = jnp.cumsum(first, dtype=jnp.int32) - 1
     # Past the end is dropped, so that what stands for nothing leaves zeros.
     target = jnp.where(ids < num_rows, group, n)

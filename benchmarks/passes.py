@@ -70,11 +70,11 @@ def makers():
     """A function that makes a step and its `init`, for each column of each case."""
     made = {}
     for name, case in CASES.items():
-        made[name, "adamx"] = lambda tx=case.adamx: chained(adamx, tx)
+        made[f"{name}, adamx"] = lambda tx=case.adamx: chained(adamx, tx)
         if case.optax:
-            made[name, "optax"] = lambda tx=case.optax: chained(optax, tx)
+            made[f"{name}, optax"] = lambda tx=case.optax: chained(optax, tx)
         if case.fused:
-            made[name, "fused"] = lambda tx=case.fused: fused(tx)
+            made[f"{name}, fused"] = lambda tx=case.fused: fused(tx)
     return made
 
 
@@ -100,20 +100,20 @@ def main():
     steps, names = Steps(shapes, list(made)), list(made)
     interleave(1, lambda name: steps.run(name, 1), names)
     taken = interleave(5, lambda name: steps.run(name, 1), names)
-    base = "nothing", "optax"
+    base = "nothing, optax"
     rows, figures = [], {}
     for name, case in CASES.items():
         row: dict[str, Any] = {"around AdamW": name, "least bytes": case.least}
         for column in ("adamx", "optax"):
-            key = name, column
+            key = f"{name}, {column}"
             row[f"{column}, bytes"] = counted(made[key], shapes) if key in made else ""
         for column in ("adamx", "optax", "fused"):
-            key = name, column
+            key = f"{name}, {column}"
             row[f"{column}, time"] = ratio(taken, key, base) if key in made else ""
-        row["adamx, ms"] = 1e3 * statistics.median(taken[name, "adamx"])
+        row["adamx, ms"] = 1e3 * statistics.median(taken[f"{name}, adamx"])
         rows.append(row)
         if case.optax:
-            pair = ratio(taken, (name, "adamx"), (name, "optax"))
+            pair = ratio(taken, f"{name}, adamx", f"{name}, optax")
             figures[name] = {"over Optax's": pair}
     show("Around AdamW: bytes a parameter; time over Optax's AdamW", rows)
     return finish(LIMITS, figures, head | {"tree": TREE, "passes": rows}, args.json)

@@ -15,8 +15,8 @@ from meshes import AUTO, EXPLICIT, collectives, make_mesh, on
 from streams import STREAMS, make_params, make_stream
 
 import adamx
-from adamx._fused import build, kernel
 from adamx._fused import step as fused_step
+from adamx._kernels import build, kernel
 
 HAS_KERNEL = kernel.load()[0]
 needs_kernel = pytest.mark.skipif(not HAS_KERNEL, reason=kernel.load()[1])
@@ -59,14 +59,19 @@ DTYPES = [("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat1
 DTYPES += [("float16", "float16")]
 
 
-@functools.cache
-def both(name):
-    """Compiled steps of the fused optimizer and of the chain, and `init`."""
+def three(name):
+    """The fused optimizer, and what it fuses: clipping, and the rest."""
     settings = {"learning_rate": 0.01} | SETTINGS[name]
     fused = adamx.fused_adamw(**settings)
     max_norm = settings.pop("max_norm", None)
     clip = adamx.clip_by_global_norm(max_norm) if max_norm else adamx.identity()
-    chain = adamx.adamw(**settings)
+    return fused, clip, adamx.adamw(**settings)
+
+
+@functools.cache
+def both(name):
+    """Compiled steps of the fused optimizer and of the chain, and `init`."""
+    fused, clip, chain = three(name)
 
     @jax.jit
     def clipped(grads):
@@ -434,6 +439,9 @@ def test_what_is_no_kernel_is_not_loaded(monkeypatch, tmp_path):
         False,
         "adamx was installed without a C++ compiler",
     )
+    monkeypatch.setenv("ADAMX_NO_KERNEL", "1")
+    assert kernel.load.__wrapped__() == (False, "ADAMX_NO_KERNEL is set")
+    monkeypatch.delenv("ADAMX_NO_KERNEL")
     (tmp_path / "none.so").write_text("no library")
     usable, why = kernel.load.__wrapped__()
     assert not usable

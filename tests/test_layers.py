@@ -15,6 +15,7 @@ PACKAGE = Path(adamx.__file__).parent
 # where there is no cycle.
 LAYERS = [
     ["_base", "_numerics", "_dtypes"],
+    ["_kernels"],
     [
         "_rows",
         "_align",

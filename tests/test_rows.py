@@ -8,9 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 from tables import PARAMS, RATE, ROWS, TABLE, dense, dense_at, grads_at, raises
 
 import adamx
+from adamx._kernels import kernel
+from adamx._rows import plain, summed
+from adamx.interop.export import register_states
 
 # ---- sums of rows
 
@@ -42,6 +46,51 @@ def test_many_equal_ids_are_summed_the_same_each_time(rng):
     np.testing.assert_allclose(first.values[:9], dense(ids, values, 9), atol=1e-3)
     for other in others:
         chex.assert_trees_all_equal(first, other)
+
+
+@pytest.mark.parametrize("shape", [(1,), (64,), (5, 13), (3000,)])
+@pytest.mark.parametrize("row", [(), (1,), (3,), (64,), (2, 3)])
+def test_sums_are_the_same_bits_on_every_platform(shape, row, rng):
+    """In C++ on CPU, elsewhere by XLA, which is made to do it here."""
+    for rows in (1, 40, 70_000):
+        ids = jnp.asarray(rng.integers(0, rows + 1, np.prod(shape)), jnp.int32)
+        values = rng.normal(size=(len(ids), *row)) * 10.0 ** rng.integers(-3, 4)
+        values = jnp.asarray(values, jnp.float32).at[::3].set(-0.0)
+        got, want = (f(ids, values, rows) for f in (summed, plain))
+        for x, y in zip(got, want, strict=True):
+            assert (x.dtype, x.shape) == (y.dtype, y.shape)
+            assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def test_without_the_kernel_sums_are_exported(monkeypatch):
+    monkeypatch.setattr(kernel, "load", lambda: (False, "none here"))
+    register_states()
+    args = np.array([3, -1, 3, 1]), np.arange(4, dtype=np.float32)
+    sums = jax.jit(functools.partial(adamx.sum_rows, num_rows=4))
+    there = export.export(sums, platforms=["cpu", "cuda", "tpu"])(*args)
+    got = export.deserialize(there.serialize()).call(*args)
+    np.testing.assert_array_equal(got.values, [3, 2, 0, 0])
+
+
+def test_sums_are_vmapped_and_differentiated(rng):
+    ids = jnp.asarray(rng.integers(-1, 6, (3, 20)), jnp.int32)
+    values = jnp.asarray(rng.normal(size=(3, 20, 2)), jnp.float32)
+    sums = functools.partial(adamx.sum_rows, num_rows=5)
+    got = jax.jit(jax.vmap(sums))(ids, values)
+    for i in range(3):
+        one = jax.tree.map(lambda x, i=i: x[i], got)
+        chex.assert_trees_all_equal(one, sums(ids[i], values[i]))
+    weights = jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)
+
+    def total(values):
+        return jnp.sum(
+            weights * (jnp.zeros((5, 2), jnp.float32) + sums(ids[0], values))
+        )
+
+    known = (ids[0] >= 0) & (ids[0] < 5)
+    want = jnp.where(known[:, None], weights[ids[0] % 5], 0)
+    for gradient in (jax.grad, jax.jacfwd):
+        np.testing.assert_array_equal(jax.jit(gradient(total))(values[0]), want)
 
 
 def test_narrow_values_are_summed_in_float32():

@@ -79,6 +79,10 @@ def fused_adamw(
     threads of XLA. Jit it and donate parameters and state, which are then updated in
     place: `jax.jit(tx.step, donate_argnums=(0, 2))`.
 
+    Where `grads` has `SparseRows` for a table, as `sum_rows` makes them, the step is
+    that of `on_rows(adamw(...))`: of the table and its moments only these rows are read
+    and written. The mask sees the rows as the table.
+
     The kernel takes parameters, gradients and moments of float32 and bfloat16; other
     leaves, derivatives, and arrays that are split over a mesh, go the way of GPUs. Of a
     mesh the kernel knows nothing but under `shard_map`. `tx.on_cpu` says whether it is
@@ -110,7 +114,7 @@ def fused_adamw(
       not rounded to 16 bits on their way to the parameters.
 
     `jax.export` for CPU refuses the kernel, which another process may lack; export
-    `adamw` instead.
+    `adamw` instead, or with ADAMX_NO_KERNEL=1 in the environment.
 
     Example:
       >>> tx = adamx.fused_adamw(0.1, weight_decay=0.5)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType
 
 from adamx._align import align
 from adamx._base import (
@@ -23,7 +22,8 @@ from adamx._base import (
     check_state,
 )
 from adamx._chain import chain
-from adamx._fused import kernel
+from adamx._kernels import kernel
+from adamx._kernels import rows as kernel_rows
 from adamx._numerics import (
     as_float64,
     cast,
@@ -35,12 +35,15 @@ from adamx._numerics import (
     parts,
 )
 from adamx._optimizers.adam import ScaleByAdamState, corrections, scale_by_adam
+from adamx._rows import is_rows
 from adamx._rules import as_bool, rule_for
 from adamx._stateful import mu_and_nu
+from adamx._touched import arrays_of
 from adamx._transforms.clip import clip_by_global_norm, clipping_factor
 from adamx._transforms.decay import WeightDecaySchedule, descent
 from adamx._transforms.scale import ScaleByScheduleState, schedule_value
 from adamx._tree import apply_updates, draws_of, with_leaves
+from adamx._wrappers.on_rows import on_rows
 
 
 class FusedOptimizer(NamedTuple):
@@ -49,7 +52,7 @@ class FusedOptimizer(NamedTuple):
     Args:
       init: `params -> state`, that of the optimizer of the same name.
       step: `(params, grads, state) -> (params, state)`; keeps the structure, shapes and
-        dtypes of both.
+        dtypes of both. Gradients of tables may be `SparseRows`.
       on_cpu: What a step is on CPU, and why.
 
     Example:
@@ -100,48 +103,54 @@ def fused(
         arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
     ) -> tuple[Params, Any]:
         h = Hyperparameters(**numbers, **arrays)
-        txs = chain_of(h)
-        tail = (tx.init(params) for tx in txs[1:])
-        grads = jax.tree.map(widened, grads)
-        if h.max_norm is not None:
-            clip = clip_by_global_norm(h.max_norm)
-            grads, _ = clip.update(grads, clip.init(params))
-        updates, state = chain(*txs).update(grads, (adam, *tail), params)
-        return apply_updates(params, updates), state[0]
+        before = [] if h.max_norm is None else [clip_by_global_norm(h.max_norm)]
+        head, *after = chain_of(h)
+        first, last = ([tx.init(params) for tx in txs] for txs in (before, after))
+        updates, state = on_rows(chain(*before, head, *after)).update(
+            jax.tree.map(widened, grads), (*first, adam, *last), params
+        )
+        return apply_updates(params, updates), state[len(before)]
 
     def in_one_pass(
         arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
     ) -> tuple[Params, Any]:
         h = Hyperparameters(**numbers, **arrays)
-        rows, treedef = align(who, grads, (adam.mu, adam.nu), (params,))
-        chosen = [i for i, row in enumerate(rows) if fits(row)]
-        new: list[Any] = rows
-        if len(chosen) < len(rows):
+        rows, treedef = aligned(who, grads, adam, params)
+        new: list[Any] = list(rows)
+        if not all(map(fits, rows)):
             # XLA leaves out of it what the kernel does.
             others, state = plain(arrays, params, grads, adam)
-            new, _ = align(who, grads, (state.mu, state.nu), (others,))
+            new, _ = aligned(who, grads, state, others)
         w1, w2 = complement(h.b1), complement(h.b2)
         storages = [m.storage for m in mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)]
-        draws = draws_of(grads, storages, increment(adam.count))
+        small = arrays_of(grads)
+        draws = draws_of(small, storages, increment(adam.count))
         no_keys = np.zeros(len(rows), np.uint32)
         keys = [draws[j][0] if j in draws else no_keys for j in (0, 1)]
         decays = [h.weight_decay is not None] * len(rows)
         if mask is not None:
-            decays = rule_for(who, "mask", mask, as_bool)(grads)
-        results = kernel.call(
-            [rows[i] for i in chosen],
-            [decays[i] for i in chosen],
-            scalars(h, w1, w2, adam.count, nesterov, grads),
-            [k[np.array(chosen)] for k in keys],
-            nesterov=nesterov,
-            roundings=["stochastic" if j in draws else "nearest" for j in (0, 1)],
-        )
-        for i, result in zip(chosen, results, strict=True):
-            new[i] = (None, *result)
+            decays = rule_for(who, "mask", mask, as_bool)(small)
+        shared = scalars(h, w1, w2, adam.count, nesterov, grads)
+        for call, of_rows in ((kernel.call, False), (kernel_rows.call, True)):
+            chosen = [
+                i
+                for i, row in enumerate(rows)
+                if fits(row) and is_rows(row[0]) == of_rows
+            ]
+            results = call(
+                [rows[i] for i in chosen],
+                [decays[i] for i in chosen],
+                shared,
+                [k[np.array(chosen, int)] for k in keys],
+                nesterov=nesterov,
+                roundings=["stochastic" if j in draws else "nearest" for j in (0, 1)],
+            )
+            for i, result in zip(chosen, results, strict=True):
+                new[i] = (None, *result)
         _, mu, nu, p = map(list, zip(*new, strict=True))
         moments = treedef.unflatten(mu), treedef.unflatten(nu)
         count = increment(adam.count)
-        return with_leaves(params, grads, p), ScaleByAdamState(count, *moments)
+        return with_leaves(params, small, p), ScaleByAdamState(count, *moments)
 
     @jax.custom_jvp
     def kernel_or_plain(*args: Any) -> tuple[Params, Any]:
@@ -155,9 +164,9 @@ def fused(
     def run(
         arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
     ) -> tuple[Params, Any]:
-        rows, _ = align(who, grads, (adam.mu, adam.nu), (params,))
-        leaves = [x for row in rows for x in row]
-        local = bool(leaves) and is_local(leaves, (arrays, adam.count))
+        rows, _ = aligned(who, grads, adam, params)
+        leaves = jax.tree.leaves(rows)
+        local = bool(leaves) and kernel.is_local(leaves, (arrays, adam.count))
         if usable and any(map(fits, rows)) and local:
             return kernel_or_plain(arrays, params, grads, adam)
         return plain(arrays, params, grads, adam)
@@ -198,25 +207,37 @@ def check_parts(who: str, state: Any, n: int) -> tuple[Any, ...]:
     return state
 
 
-def fits(row: tuple[Array, ...]) -> bool:
-    """Whether the kernel knows the dtypes of a leaf and its moments."""
-    known = (jnp.float32, jnp.bfloat16)
-    return row[0].size > 0 and all(x.dtype in known for x in row)
+def aligned(
+    who: str, grads: Updates, adam: ScaleByAdamState, params: Params
+) -> tuple[list[tuple[Any, ...]], Any]:
+    """The leaves g, mu, nu, p side by side, and the structure; g may be `SparseRows`.
 
-
-def is_local(arrays: list[Array], shared: Any) -> bool:
-    """Whether all arrays are on one device, or alike parts of arrays in `shard_map`.
-
-    XLA cannot divide a foreign call over devices: it would gather its arguments. What
-    leaves share must not make their results vary where they do not.
+    Raises unless a table has the shape that its rows say.
     """
-    types = [jax.typeof(x) for x in arrays]
-    axes = {kind for t in types for kind in t.sharding.mesh.axis_types}
-    kinds = {t.manual_axis_type for t in types}
-    inputs = [jax.typeof(x).manual_axis_type.varying for x in jax.tree.leaves(shared)]
-    varying = types[0].manual_axis_type.varying
-    alike = len(kinds) == 1 and all(x <= varying for x in inputs)
-    return axes <= {AxisType.Manual} and alike
+    given, _ = jax.tree.flatten(grads, is_leaf=is_rows)
+
+    def whole(g: Any) -> Any:
+        if not is_rows(g):
+            return g
+        shape = (g.num_rows, *g.values.shape[1:])
+        return jax.ShapeDtypeStruct(shape, g.values.dtype)
+
+    wholes = jax.tree.map(whole, grads, is_leaf=is_rows)
+    rows, treedef = align(who, wholes, (adam.mu, adam.nu), (params,))
+    return [
+        (g, *row[1:]) if is_rows(g) else row for g, row in zip(given, rows, strict=True)
+    ], treedef
+
+
+def fits(row: tuple[Any, ...]) -> bool:
+    """Whether the kernel knows the dtypes of a leaf and its moments."""
+    g, *kept = row
+    if is_rows(g):
+        if g.ids.dtype != jnp.int32 or g.ids.shape != g.values.shape[:1]:
+            return False
+        g = g.values
+    known = (jnp.float32, jnp.bfloat16)
+    return kept[0].size > 0 and all(x.dtype in known for x in (g, *kept))
 
 
 def widened(g: Array) -> Array:

@@ -41,7 +41,8 @@ def on_rows(
     Adagrad and SGD with momentum are no different. Other leaves have their dense
     gradients as always; masks, `partition`, clipping by the global norm, schedules and
     `apply_if_finite` go inside. A step costs what the touched rows cost: donate state
-    and parameters to the jitted step, or JAX copies them whole.
+    and parameters to the jitted step, or JAX copies them whole. On CPU that of
+    `fused_adamw`, which takes `SparseRows` too, is faster.
 
     Rows without a gradient are not moved by their momentum, nor by weight decay. What
     sums gradients, as a norm does, sees what it would see of the dense one. What takes

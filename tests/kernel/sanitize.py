@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from adamx._fused import build
+from adamx._kernels import build
 
 DRIVER = Path(__file__).with_name("driver.cc")
 FLAGS = ["-g", "-pthread", "-fno-sanitize-recover=all", f"-I{build.FOLDER}"]

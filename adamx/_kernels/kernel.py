@@ -3,23 +3,26 @@
 import ctypes
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AxisType
 
 from adamx._base import Array
+from adamx._kernels.build import LIBRARY, unwanted
 
-LIBRARY = Path(__file__).with_name("libkernels.so")
 ADAMW = "adamx_adamw"
-TARGETS = (ADAMW,)
+ADAMW_ROWS, SUM_ROWS = "adamx_adamw_rows", "adamx_sum_rows"
+TARGETS = (ADAMW, ADAMW_ROWS, SUM_ROWS)
 ROUNDINGS = {"nearest": 1, "stochastic": 2}  # 0, to infinity, is that of parameters
 
 
 @functools.cache
 def load() -> tuple[bool, str]:
     """Registers them once; whether they can be used, and their vectors or why not."""
+    if unwanted():
+        return False, "ADAMX_NO_KERNEL is set"
     if not LIBRARY.exists():
         return False, "adamx was installed without a C++ compiler"
     try:
@@ -34,6 +37,21 @@ def load() -> tuple[bool, str]:
     except (OSError, AttributeError, RuntimeError) as error:
         return False, f"the kernels do not load: {error}"
     return True, vectors.decode()
+
+
+def is_local(arrays: list[Array], shared: Any = ()) -> bool:
+    """Whether all arrays are on one device, or alike parts of arrays in `shard_map`.
+
+    XLA cannot divide a foreign call over devices: it would gather its arguments. What
+    leaves share must not make their results vary where they do not.
+    """
+    types = [jax.typeof(x) for x in arrays]
+    axes = {kind for t in types for kind in t.sharding.mesh.axis_types}
+    kinds = {t.manual_axis_type for t in types}
+    inputs = [jax.typeof(x).manual_axis_type.varying for x in jax.tree.leaves(shared)]
+    varying = types[0].manual_axis_type.varying
+    alike = len(kinds) == 1 and all(x <= varying for x in inputs)
+    return axes <= {AxisType.Manual} and alike
 
 
 GROUP = 16  # leaves in a call: XLA's compilation takes longer for the square of them

@@ -3,8 +3,8 @@
 // The order of operations is that of adamx.adamw; each fused multiply-add is written out,
 // so that the result does not depend on the processor.
 
-#ifndef ADAMX_FUSED_ADAMW_H_
-#define ADAMX_FUSED_ADAMW_H_
+#ifndef ADAMX_KERNELS_ADAMW_H_
+#define ADAMX_KERNELS_ADAMW_H_
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +14,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace adamx {
@@ -127,6 +128,8 @@ ADAMX_INLINE void Nearest(int64_t n, const float* __restrict__ from,
   }
 }
 
+constexpr uint32_t kSpread = 0x9E3779B9;  // of neighbors, as in `random_bits`
+
 // As `mix` in _rounding.py.
 ADAMX_INLINE uint32_t Mix(uint32_t x) {
   x = (x ^ (x >> 16)) * 0x7FEB352Du;
@@ -140,7 +143,7 @@ ADAMX_INLINE void Stochastic(int64_t n, const float* __restrict__ from,
                              uint32_t shift) {
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t place = start + static_cast<uint32_t>(i);
-    const uint32_t chance = (Mix(place * 0x9E3779B9u + key) >> shift) & 0xFFFF;
+    const uint32_t chance = (Mix(place * kSpread + key) >> shift) & 0xFFFF;
     const uint32_t own = Bits(from[i]), sign = own & kSign, size = own ^ sign;
     const uint32_t kept = std::min(size + chance, kMost);
     const uint32_t chosen = size > kInfinity ? size | 0x400000 : kept;
@@ -311,4 +314,4 @@ void Run(const Step& step, RangeFunction range, int64_t threads,
 
 }  // namespace adamx
 
-#endif  // ADAMX_FUSED_ADAMW_H_
+#endif  // ADAMX_KERNELS_ADAMW_H_

@@ -1,4 +1,4 @@
-"""Compiles the C++ kernels beside their sources: `python adamx/_fused/build.py`.
+"""Compiles the C++ kernels beside their sources: `python adamx/_kernels/build.py`.
 
 It imports nothing of adamx, so that it runs before adamx is installed.
 """
@@ -20,10 +20,14 @@ FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fno-trapping-math"]
 
 
+def unwanted() -> bool:
+    """Whether the environment asks to do without kernels, in builds or in processes."""
+    return os.environ.get("ADAMX_NO_KERNEL", "0") not in ("", "0")
+
+
 def compiler() -> list[str]:
     """The command of a C++ compiler, or nothing."""
-    unwanted = os.environ.get("ADAMX_NO_KERNEL", "0") not in ("", "0")
-    if unwanted or sys.platform == "win32":
+    if unwanted() or sys.platform == "win32":
         return []
     for command in [os.environ.get("CXX", ""), "c++", "g++", "clang++"]:
         words = shlex.split(command)

@@ -1,23 +1,13 @@
 // The foreign call `adamx_adamw` of XLA: decodes its buffers and runs the step.
 
-#include "adamw.h"
-
-#include "xla/ffi/api/ffi.h"
+#include "decode.h"
 
 namespace {
 
 namespace ffi = xla::ffi;
 using adamx::Array;
-using adamx::Kind;
+using adamx::Decode;
 using adamx::Rounding;
-
-bool Decode(const ffi::AnyBuffer& buffer, int64_t size, Array& array) {
-  const auto type = buffer.element_type();
-  array.data = buffer.untyped_data();
-  array.kind = type == ffi::DataType::BF16 ? Kind::kBFloat16 : Kind::kFloat32;
-  const bool known = type == ffi::DataType::BF16 || type == ffi::DataType::F32;
-  return known && static_cast<int64_t>(buffer.element_count()) == size;
-}
 
 // Arguments: all g, all mu, all nu, all p; results: all mu, all nu, all p, each in the
 // place of its argument.
