@@ -67,15 +67,16 @@ def chained(library, tx):
     return jax.jit(step, donate_argnums=(0, 2)), tx.init
 
 
-def fused():
+def fused(**more):
     """That of `fused_adamw`."""
-    tx = adamx.fused_adamw(**SETTINGS)
+    tx = adamx.fused_adamw(**SETTINGS, **more)
     return jax.jit(tx.step, donate_argnums=(0, 2)), tx.init
 
 
 MAKERS = {
     "chain": lambda: chained(adamx, adamx.adamw(**SETTINGS)),
     "fused": fused,
+    "fused, 8 bits": lambda: fused(codec=adamx.companded_codec()),
     "8 bits": lambda: chained(adamx, adamx.compress_state(adamx.adamw(**SETTINGS))),
     "optax": lambda: chained(optax, optax.adamw(**SETTINGS)),
 }

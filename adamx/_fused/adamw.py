@@ -3,9 +3,11 @@
 from typing import Any
 
 from adamx._base import MaskOrFn, Scalar, ScalarOrSchedule
+from adamx._fused.coded import Compression
 from adamx._fused.step import FusedOptimizer, Hyperparameters, fused
 from adamx._optimizers.adam import adam
 from adamx._optimizers.adamw import adamw
+from adamx._precision.codec import Codec
 
 
 def fused_adam(
@@ -19,6 +21,10 @@ def fused_adam(
     nesterov: bool = False,
     nu_dtype: Any = None,
     max_norm: Scalar | None = None,
+    codec: Codec | None = None,
+    min_size: int = 4096,
+    rounding: str | None = None,
+    seed: int = 0,
 ) -> FusedOptimizer:
     """Makes the fused form of `adam`; all that `fused_adamw` says holds for it.
 
@@ -33,13 +39,17 @@ def fused_adam(
       nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       max_norm: Of the gradients, in (0, ∞), to which `clip_by_global_norm` scales them
         down; None leaves them as they are.
+      codec: Keeps mu and nu in codes, as `compress_state` does; None does not.
+      min_size: As in `compress_state`, like all that follow.
+      rounding: "nearest" or "stochastic"; None is the latter for nu alone.
+      seed: Of the random bits.
 
     Returns:
-      A `FusedOptimizer`. State: that of `adam`.
+      A `FusedOptimizer`. State: that of `adam`, with a codec `CompressedState`.
 
     Raises:
-      ValueError: As in `adam`.
-      TypeError: As in `adam`.
+      ValueError: As in `adam`; with a codec as in `compress_state`.
+      TypeError: As in these.
 
     Example:
       >>> tx = adamx.fused_adam(1e-3)
@@ -51,7 +61,8 @@ def fused_adam(
     moments = (b1, b2, eps, eps_root, mu_dtype)
     tx = adam(learning_rate, *moments, nesterov=nesterov, nu_dtype=nu_dtype)
     given = Hyperparameters(learning_rate, b1, b2, eps, eps_root, None, max_norm)
-    return fused("fused_adam", tx, given, mu_dtype, nu_dtype, None, nesterov)
+    codes = codec and Compression(codec, min_size, rounding, seed)
+    return fused("fused_adam", tx, given, mu_dtype, nu_dtype, None, nesterov, codes)
 
 
 def fused_adamw(
@@ -67,6 +78,10 @@ def fused_adamw(
     nesterov: bool = False,
     nu_dtype: Any = None,
     max_norm: Scalar | None = None,
+    codec: Codec | None = None,
+    min_size: int = 4096,
+    rounding: str | None = None,
+    seed: int = 0,
 ) -> FusedOptimizer:
     """Makes the fused form of `adamw`: a step that includes the parameters.
 
@@ -88,6 +103,11 @@ def fused_adamw(
     mesh the kernel knows nothing but under `shard_map`. `tx.on_cpu` says whether it is
     there: it is compiled when adamx is installed, if there is a C++ compiler.
 
+    With `codec=companded_codec()` state and numbers are those of
+    `compress_state(adamw(...), codec)`, 2.06 bytes of state a parameter, and this is
+    still one pass on CPU: decoding, the step and encoding. Groups of more than 512
+    entries, and other codecs, go the way of GPUs, too.
+
     Args:
       learning_rate: As in `adamw`, like all that follow.
       b1: In [0, 1).
@@ -101,14 +121,18 @@ def fused_adamw(
       nu_dtype: Dtype in which nu is kept, or a `Storage`; None is float32 or wider.
       max_norm: Of the gradients, in (0, ∞), to which `clip_by_global_norm` scales them
         down, without writing them; None leaves them as they are.
+      codec: Keeps mu and nu in codes, as `compress_state` does; None does not.
+      min_size: As in `compress_state`, like all that follow.
+      rounding: "nearest" or "stochastic"; None is the latter for nu alone.
+      seed: Of the random bits.
 
     Returns:
-      A `FusedOptimizer`. State: that of `adamw`.
+      A `FusedOptimizer`. State: that of `adamw`, with a codec `CompressedState`.
 
     Raises:
-      ValueError: As in `adamw`; a `max_norm` out of its range; at step, trees that do
-        not match.
-      TypeError: As in `adamw`.
+      ValueError: As in `adamw` and `compress_state`; a `max_norm` out of its range; at
+        step, trees that do not match, a state of another codec.
+      TypeError: As in `adamw` and `compress_state`.
 
     Differs from `adamw`: gradients of 16 bits are widened first, so that updates are
       not rounded to 16 bits on their way to the parameters.
@@ -128,4 +152,5 @@ def fused_adamw(
     tx = adamw(learning_rate, *moments, *decay, nesterov=nesterov, nu_dtype=nu_dtype)
     numbers = (learning_rate, b1, b2, eps, eps_root, weight_decay, max_norm)
     given = Hyperparameters(*numbers)
-    return fused("fused_adamw", tx, given, mu_dtype, nu_dtype, mask, nesterov)
+    codes = codec and Compression(codec, min_size, rounding, seed)
+    return fused("fused_adamw", tx, given, mu_dtype, nu_dtype, mask, nesterov, codes)

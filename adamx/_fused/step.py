@@ -1,6 +1,6 @@
 """A step of Adam or AdamW: in C++ on CPU, elsewhere as XLA fuses the chain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,31 +15,23 @@ from adamx._base import (
     MaskOrFn,
     OptState,
     Params,
-    Scalar,
-    ScalarOrSchedule,
     Updates,
     check_in,
     check_state,
 )
 from adamx._chain import chain
+from adamx._fused.coded import LONGEST, Coded, Compression, call_coded, parts_of
+from adamx._fused.scalars import Hyperparameters, scalars
 from adamx._kernels import kernel
 from adamx._kernels import rows as kernel_rows
-from adamx._numerics import (
-    as_float64,
-    cast,
-    complement,
-    float64,
-    hyperparameter,
-    increment,
-    is_narrow,
-    parts,
-)
-from adamx._optimizers.adam import ScaleByAdamState, corrections, scale_by_adam
+from adamx._numerics import complement, increment, is_narrow
+from adamx._optimizers.adam import ScaleByAdamState, scale_by_adam
+from adamx._precision.compress_state import CompressedState
 from adamx._rows import is_rows
 from adamx._rules import as_bool, rule_for
 from adamx._stateful import mu_and_nu
 from adamx._touched import arrays_of
-from adamx._transforms.clip import clip_by_global_norm, clipping_factor
+from adamx._transforms.clip import clip_by_global_norm
 from adamx._transforms.decay import WeightDecaySchedule, descent
 from adamx._transforms.scale import ScaleByScheduleState, schedule_value
 from adamx._tree import apply_updates, draws_of, with_leaves
@@ -67,18 +59,6 @@ class FusedOptimizer(NamedTuple):
     on_cpu: str
 
 
-class Hyperparameters(NamedTuple):
-    """What a step depends on; arrays among them are arguments of its program."""
-
-    learning_rate: ScalarOrSchedule | None
-    b1: Scalar
-    b2: Scalar
-    eps: Scalar
-    eps_root: Scalar
-    weight_decay: ScalarOrSchedule | None
-    max_norm: Scalar | None
-
-
 def fused(
     who: str,
     tx: GradientTransformation,
@@ -87,11 +67,16 @@ def fused(
     nu_dtype: Any,
     mask: MaskOrFn | None,
     nesterov: bool,
+    compression: Compression | None = None,
 ) -> FusedOptimizer:
     """The fused form of `tx`, the chain of these arguments."""
     if given.max_norm is not None:
         check_in(who, "max_norm", given.max_norm, "(0, inf)")
     usable, how = kernel.load()
+    if compression:
+        tx = compression.around(tx)
+        if not compression.group_size():
+            usable, how = False, f"no kernel for {compression.codec.name}"
     numbers = {k: v for k, v in given._asdict().items() if not is_dynamic(v)}
 
     def chain_of(h: Hyperparameters) -> list[GradientTransformation]:
@@ -99,58 +84,68 @@ def fused(
         head = scale_by_adam(*moments, nesterov=nesterov, nu_dtype=nu_dtype)
         return [head, *descent(who, h.learning_rate, h.weight_decay, mask)]
 
+    def opened(held: Any) -> Any:
+        return compression.opened(held) if compression else held
+
     def plain(
-        arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
+        arrays: dict[str, Array], params: Params, grads: Updates, held: Any
     ) -> tuple[Params, Any]:
         h = Hyperparameters(**numbers, **arrays)
+        head, *others = chain_of(h)
+        tail = [tx.init(params) for tx in others]
+        tx = chain(head, *others)
+        tx = compression.around(tx) if compression else tx
         before = [] if h.max_norm is None else [clip_by_global_norm(h.max_norm)]
-        head, *after = chain_of(h)
-        first, last = ([tx.init(params) for tx in txs] for txs in (before, after))
-        updates, state = on_rows(chain(*before, head, *after)).update(
-            jax.tree.map(widened, grads), (*first, adam, *last), params
+        first = [clip.init(params) for clip in before]
+        updates, state = on_rows(chain(*before, tx)).update(
+            jax.tree.map(widened, grads), (*first, joined(held, tail)), params
         )
-        return apply_updates(params, updates), state[len(before)]
+        return apply_updates(params, updates), parted(state[-1])[0]
 
     def in_one_pass(
-        arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
+        arrays: dict[str, Array], params: Params, grads: Updates, held: Any
     ) -> tuple[Params, Any]:
-        h = Hyperparameters(**numbers, **arrays)
+        h, adam = Hyperparameters(**numbers, **arrays), opened(held)
         rows, treedef = aligned(who, grads, adam, params)
         new: list[Any] = list(rows)
-        if not all(map(fits, rows)):
-            # XLA leaves out of it what the kernel does.
-            others, state = plain(arrays, params, grads, adam)
-            new, _ = aligned(who, grads, state, others)
+        if not all(map(kernel_for, rows)):
+            # XLA leaves out of it what the kernels do.
+            others, state = plain(arrays, params, grads, held)
+            new, _ = aligned(who, grads, opened(state), others)
         w1, w2 = complement(h.b1), complement(h.b2)
         storages = [m.storage for m in mu_and_nu(who, mu_dtype, nu_dtype, w1, w2)]
         small = arrays_of(grads)
         draws = draws_of(small, storages, increment(adam.count))
         no_keys = np.zeros(len(rows), np.uint32)
         keys = [draws[j][0] if j in draws else no_keys for j in (0, 1)]
+        ways = ["stochastic" if j in draws else "nearest" for j in (0, 1)]
+        calls: dict[str, Any] = {"whole": (kernel.call, keys, ways)}
+        calls["rows"] = (kernel_rows.call, keys, ways)
+        if compression:
+            own = compression.keys(small, held), compression.roundings()
+            calls["coded"] = (call_coded, *own)
         decays = [h.weight_decay is not None] * len(rows)
         if mask is not None:
             decays = rule_for(who, "mask", mask, as_bool)(small)
         shared = scalars(h, w1, w2, adam.count, nesterov, grads)
-        for call, of_rows in ((kernel.call, False), (kernel_rows.call, True)):
-            chosen = [
-                i
-                for i, row in enumerate(rows)
-                if fits(row) and is_rows(row[0]) == of_rows
-            ]
+        for kind, (call, keys, ways) in calls.items():
+            chosen = [i for i, row in enumerate(rows) if kernel_for(row) == kind]
             results = call(
                 [rows[i] for i in chosen],
                 [decays[i] for i in chosen],
                 shared,
                 [k[np.array(chosen, int)] for k in keys],
                 nesterov=nesterov,
-                roundings=["stochastic" if j in draws else "nearest" for j in (0, 1)],
+                roundings=ways,
             )
             for i, result in zip(chosen, results, strict=True):
                 new[i] = (None, *result)
         _, mu, nu, p = map(list, zip(*new, strict=True))
         moments = treedef.unflatten(mu), treedef.unflatten(nu)
-        count = increment(adam.count)
-        return with_leaves(params, small, p), ScaleByAdamState(count, *moments)
+        adam = ScaleByAdamState(increment(adam.count), *moments)
+        if compression:
+            adam = compression.closed(adam, increment(held.count))
+        return with_leaves(params, small, p), adam
 
     @jax.custom_jvp
     def kernel_or_plain(*args: Any) -> tuple[Params, Any]:
@@ -162,19 +157,27 @@ def fused(
 
     @jax.jit
     def run(
-        arrays: dict[str, Array], params: Params, grads: Updates, adam: Any
+        arrays: dict[str, Array], params: Params, grads: Updates, held: Any
     ) -> tuple[Params, Any]:
+        if not usable:
+            return plain(arrays, params, grads, held)
+        adam = opened(held)
         rows, _ = aligned(who, grads, adam, params)
-        leaves = jax.tree.leaves(rows)
-        local = bool(leaves) and kernel.is_local(leaves, (arrays, adam.count))
-        if usable and any(map(fits, rows)) and local:
-            return kernel_or_plain(arrays, params, grads, adam)
-        return plain(arrays, params, grads, adam)
+        leaves = parts_of(jax.tree.leaves(rows))
+        shared = arrays, adam.count, held.count
+        local = bool(leaves) and kernel.is_local(leaves, shared)
+        if any(map(kernel_for, rows)) and local:
+            return kernel_or_plain(arrays, params, grads, held)
+        return plain(arrays, params, grads, held)
 
     def step(
         params: Params, grads: Updates, state: OptState
     ) -> tuple[Params, OptState]:
-        adam, *tail = check_parts(who, state, 2 + (given.weight_decay is not None))
+        if compression:
+            compression.check(who, state)
+        inner = state.inner_state if compression else state
+        check_parts(who, inner, 2 + (given.weight_decay is not None))
+        held, tail = parted(state)
         arrays = {k: v for k, v in given._asdict().items() if is_dynamic(v)}
         kinds = {"weight_decay": WeightDecaySchedule}
         kinds |= {"learning_rate": ScaleByScheduleState}
@@ -183,9 +186,9 @@ def fused(
                 inner = getattr(part, "inner_state", part)
                 check_state(who, inner, kinds[name])
                 arrays[name] = schedule_value(who, arrays[name], inner.count)
-        params, adam = run(arrays, params, grads, adam)
+        params, held = run(arrays, params, grads, held)
         # All else in a state is counts.
-        return params, (adam, *jax.tree.map(increment, tail))
+        return params, joined(held, jax.tree.map(increment, tail))
 
     on_cpu = f"one pass in C++ ({how})" if usable else f"XLA's passes ({how})"
     return FusedOptimizer(tx.init, step, on_cpu)
@@ -196,15 +199,30 @@ def is_dynamic(x: Any) -> bool:
     return callable(x) or isinstance(x, jax.Array | np.ndarray)
 
 
-def check_parts(who: str, state: Any, n: int) -> tuple[Any, ...]:
-    """The parts of a state, checked."""
+def check_parts(who: str, state: Any, n: int) -> None:
+    """Raises unless a state has n parts, that of Adam first."""
     if type(state) is not tuple or len(state) != n:
         raise ValueError(
             f"{who}: expected a state of {n} parts, got {type(state).__name__}; make "
             "it with its init and call step(params, grads, state)."
         )
     check_state(who, state[0], ScaleByAdamState)
-    return state
+
+
+def parted(state: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A state, of its parts only that of Adam; and the others, which are counts."""
+    if isinstance(state, CompressedState):
+        adam, *tail = state.inner_state
+        return state._replace(inner_state=(adam,)), tuple(tail)
+    adam, *tail = state
+    return adam, tuple(tail)
+
+
+def joined(held: Any, tail: Iterable[Any]) -> Any:
+    """The state of which `parted` makes these."""
+    if isinstance(held, CompressedState):
+        return held._replace(inner_state=(*held.inner_state, *tail))
+    return (held, *tail)
 
 
 def aligned(
@@ -229,53 +247,25 @@ def aligned(
     ], treedef
 
 
-def fits(row: tuple[Any, ...]) -> bool:
-    """Whether the kernel knows the dtypes of a leaf and its moments."""
+def kernel_for(row: tuple[Any, ...]) -> str | None:
+    """Which kernel knows the dtypes of a leaf and how its moments are kept."""
     g, *kept = row
+    kind = "whole"
+    if any(isinstance(x, Coded) for x in kept):
+        mu, nu, _ = kept
+        both = isinstance(mu, Coded) and isinstance(nu, Coded)
+        if is_rows(g) or not both or max(mu.group, nu.group) > LONGEST:
+            return None
+        kind = "coded"
     if is_rows(g):
         if g.ids.dtype != jnp.int32 or g.ids.shape != g.values.shape[:1]:
-            return False
-        g = g.values
+            return None
+        g, kind = g.values, "rows"
     known = (jnp.float32, jnp.bfloat16)
-    return kept[0].size > 0 and all(x.dtype in known for x in (g, *kept))
+    fits = kept[-1].size > 0 and all(x.dtype in known for x in (g, *kept))
+    return kind if fits else None
 
 
 def widened(g: Array) -> Array:
     """A gradient in float32 or wider, so that updates are not rounded on the way."""
     return g.astype(jnp.float32) if is_narrow(g.dtype) else g
-
-
-def scalars(
-    h: Hyperparameters, w1: Any, w2: Any, count: Array, nesterov: bool, grads: Updates
-) -> Array:
-    """What all elements share, f32[17], in the order of `Scalars` in adamw.h."""
-    eps, eps_root = hyperparameter(h.eps), hyperparameter(h.eps_root)
-    rate = 1.0 if h.learning_rate is None else hyperparameter(h.learning_rate)
-    decay = 0.0 if h.weight_decay is None else h.weight_decay
-    b1 = hyperparameter(h.b1)
-    clip = 1.0 if h.max_norm is None else clipping_factor(grads, h.max_norm)
-    with float64():
-        shared = corrections(count, b1, w1, w2, eps, eps_root, nesterov)
-        factor, floor, offset, ahead, least = shared
-        chosen = [*nearer(w1), *nearer(w2)]
-    chosen += [*two(ahead), *two(w1), one(offset), one(least), *two(factor)]
-    chosen += [one(floor), one(decay), *two(rate), one(clip)]
-    return jnp.stack([jnp.asarray(x, jnp.float32) for x in chosen])
-
-
-def nearer(w: Any) -> tuple[Any, Any]:
-    """The weight of the farther end, and 1 where that is the old mean; as in `lerp`."""
-    w = as_float64(w)
-    far = w > 0.5
-    return one(jnp.where(far, 1 - w, w)), far.astype(jnp.float32)
-
-
-def two(c: Any) -> tuple[Any, Any]:
-    """A scalar as what `times` makes of it."""
-    power, rest = parts(c, jnp.float32)
-    return power, 0.0 if rest is None else rest
-
-
-def one(c: Any) -> Any:
-    """A scalar in float32."""
-    return cast(c, jnp.float32(0))

@@ -1,6 +1,6 @@
 // The foreign call `adamx_adamw` of XLA: decodes its buffers and runs the step.
 
-#include "decode.h"
+#include "buffers.h"
 
 namespace {
 
@@ -8,6 +8,8 @@ namespace ffi = xla::ffi;
 using adamx::Array;
 using adamx::Decode;
 using adamx::Rounding;
+
+constexpr char kName[] = "adamx_adamw";
 
 // Arguments: all g, all mu, all nu, all p; results: all mu, all nu, all p, each in the
 // place of its argument.
@@ -18,9 +20,7 @@ ffi::Error AdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scalars,
                  uint8_t mu_rounding, uint8_t nu_rounding) {
   const size_t count = decays.size();
   adamx::Step step;
-  const auto wrong = [](const char* what) {
-    return ffi::Error::InvalidArgument(std::string("adamx_adamw: ") + what);
-  };
+  const auto wrong = [](const char* what) { return adamx::Wrong(kName, what); };
   if (args.size() != 4 * count || rets.size() != 3 * count ||
       mu_keys.element_count() != count || nu_keys.element_count() != count ||
       scalars.size_bytes() != sizeof step.scalars) {
@@ -45,17 +45,12 @@ ffi::Error AdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scalars,
     if (!Decode(*g, leaf.size, leaf.g)) return wrong("a gradient of another type.");
     Array* const arrays[] = {&leaf.mu, &leaf.nu, &leaf.p};
     for (size_t j = 0; j < 3; ++j) {
-      const auto in = args.get<ffi::AnyBuffer>((j + 1) * count + i);
-      auto out = rets.get<ffi::AnyBuffer>(j * count + i);
-      if (in.has_error()) return in.error();
+      const auto out = adamx::InPlace(kName, args, (j + 1) * count + i, rets, j * count + i);
       if (out.has_error()) return out.error();
-      if (!Decode(**out, leaf.size, *arrays[j])) return wrong("a leaf of another type.");
-      if (in->untyped_data() != (*out)->untyped_data()) {
-        return wrong("a result that is not in the place of its argument.");
-      }
+      if (!Decode(*out, leaf.size, *arrays[j])) return wrong("a leaf of another type.");
     }
   }
-  static const adamx::Form form = adamx::BestForm();
+  static const auto form = adamx::BestForm<adamx::Step>();
   adamx::Run(step, form.run, pool.num_threads(),
              [&](auto task) { pool.Schedule(std::move(task)); });
   return ffi::Error::Success();
@@ -78,4 +73,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<uint8_t>("nu_rounding"));
 
 // The vectors that the kernel uses here; nullptr where it cannot be used.
-extern "C" const char* adamx_vectors() { return adamx::BestForm().vectors; }
+extern "C" const char* adamx_vectors() { return adamx::BestForm<adamx::Step>().vectors; }

@@ -1,4 +1,4 @@
-// One step of AdamW over all leaves of a tree: the arithmetic, and how it is divided.
+// One step of AdamW over all leaves of a tree: the arithmetic.
 //
 // The order of operations is that of adamx.adamw; each fused multiply-add is written out,
 // so that the result does not depend on the processor.
@@ -7,19 +7,14 @@
 #define ADAMX_KERNELS_ADAMW_H_
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
-namespace adamx {
+#include "run.h"
 
-#define ADAMX_INLINE inline __attribute__((always_inline))
+namespace adamx {
 
 // What all elements share, in the order of the buffer that kernel.py makes.
 struct Scalars {
@@ -212,105 +207,10 @@ ADAMX_INLINE void UpdateLeaf(const Step& step, const Leaf& leaf, int64_t start,
   }
 }
 
-// Elements [start, end) of all that the leaves have together. Leaves are cut where a
-// line of the cache ends.
-ADAMX_INLINE void UpdateRange(const Step& step, int64_t start, int64_t end) {
-  constexpr int64_t kLine = 32;
-  size_t i = std::upper_bound(step.ends.begin(), step.ends.end(), start) -
-             step.ends.begin();
-  for (; i < step.leaves.size(); ++i) {
-    const Leaf& leaf = step.leaves[i];
-    const int64_t first = step.ends[i] - leaf.size;
-    if (first >= end) break;
-    const int64_t from = first >= start ? 0 : (start - first) / kLine * kLine;
-    const int64_t to = step.ends[i] <= end ? leaf.size : (end - first) / kLine * kLine;
-    UpdateLeaf(step, leaf, from, to);
-  }
-}
+// Leaves are cut where a line of the cache ends.
+constexpr int64_t kLine = 32;
 
-using RangeFunction = void (*)(const Step&, int64_t, int64_t);
-
-// The fastest form for this processor; none where it has no fused multiply-add, without
-// which results would be others.
-struct Form {
-  RangeFunction run = nullptr;
-  const char* vectors = nullptr;
-};
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) inline void
-RangeV4(const Step& step, int64_t start, int64_t end) {
-  UpdateRange(step, start, end);
-}
-
-__attribute__((target("avx2,fma"))) inline void RangeV3(const Step& step, int64_t start,
-                                                        int64_t end) {
-  UpdateRange(step, start, end);
-}
-
-inline Form BestForm() {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return {RangeV4, "AVX-512"};
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return {RangeV3, "AVX2"};
-  }
-  return {};
-}
-#elif defined(__FP_FAST_FMAF)
-inline void RangeNative(const Step& step, int64_t start, int64_t end) {
-  UpdateRange(step, start, end);
-}
-
-inline Form BestForm() { return {RangeNative, "NEON"}; }
-#else
-inline Form BestForm() { return {}; }
-#endif
-
-// Calls run(i) for each i below `count`, here and in tasks given to `schedule`. Whoever
-// is free takes the next i, so nothing waits for a task that was never started.
-template <typename Run, typename Schedule>
-void ForEach(int64_t count, int64_t helpers, const Run& run, const Schedule& schedule) {
-  struct Shared {
-    std::atomic<int64_t> next{0}, left;
-    std::mutex mutex;
-    std::condition_variable done;
-  };
-  // A task may start after all is done, and this function has returned.
-  auto shared = std::make_shared<Shared>();
-  shared->left = count;
-  auto work = [shared, count, &run] {
-    for (int64_t i; (i = shared->next.fetch_add(1)) < count;) {
-      run(i);
-      if (shared->left.fetch_sub(1) == 1) {
-        std::lock_guard<std::mutex> lock(shared->mutex);
-        shared->done.notify_one();
-      }
-    }
-  };
-  for (int64_t i = 0; i < std::min(helpers, count - 1); ++i) schedule(work);
-  work();
-  std::unique_lock<std::mutex> lock(shared->mutex);
-  shared->done.wait(lock, [&] { return shared->left == 0; });
-}
-
-// Large enough to be worth a task, small enough that all threads end together.
-constexpr int64_t kLeastChunk = 1 << 13, kMostChunk = 1 << 17;
-
-template <typename Schedule>
-void Run(const Step& step, RangeFunction range, int64_t threads,
-         const Schedule& schedule) {
-  const int64_t size = step.ends.empty() ? 0 : step.ends.back();
-  threads = std::max<int64_t>(threads, 1);
-  const int64_t chunk = std::clamp(size / (8 * threads), kLeastChunk, kMostChunk);
-  const int64_t count = (size + chunk - 1) / chunk;
-  ForEach(
-      count, threads - 1,
-      [&](int64_t i) { range(step, i * chunk, std::min(size, (i + 1) * chunk)); },
-      schedule);
-}
+ADAMX_INLINE int64_t Cut(const Leaf&, int64_t i) { return i / kLine * kLine; }
 
 }  // namespace adamx
 

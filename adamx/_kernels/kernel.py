@@ -14,7 +14,8 @@ from adamx._kernels.build import LIBRARY, unwanted
 
 ADAMW = "adamx_adamw"
 ADAMW_ROWS, SUM_ROWS = "adamx_adamw_rows", "adamx_sum_rows"
-TARGETS = (ADAMW, ADAMW_ROWS, SUM_ROWS)
+CODED_ADAMW = "adamx_coded_adamw"
+TARGETS = (ADAMW, CODED_ADAMW, ADAMW_ROWS, SUM_ROWS)
 ROUNDINGS = {"nearest": 1, "stochastic": 2}  # 0, to infinity, is that of parameters
 
 
@@ -62,19 +63,23 @@ def call(
     decays: list[bool],
     scalars: Array,
     keys: Sequence[Array | np.ndarray],
+    groups: Sequence[int] | None = None,
     **settings: Any,
 ) -> list[tuple[Array, ...]]:
     """New (mu, nu, p) for each (g, mu, nu, p), of float32 or bfloat16.
 
     The results take the memory of the arguments where that is not needed any more.
     `decays` says where weights decay; `scalars` is in the order of `Scalars` in
-    adamw.h; `keys`, u32[leaves], are for the rounding of mu and of nu.
+    adamw.h; `keys`, u32[leaves], are for the rounding of mu and of nu. With `groups`,
+    the lengths of the groups of each leaf, mu and nu are two arrays each, of codes and
+    of scales.
     """
     new = []
     for start in range(0, len(leaves), GROUP):
         part = slice(start, start + GROUP)
         own = [k[part] for k in keys]
-        new += one_call(leaves[part], decays[part], scalars, own, **settings)
+        lengths = None if groups is None else groups[part]
+        new += one_call(leaves[part], decays[part], scalars, own, lengths, **settings)
     return new
 
 
@@ -83,26 +88,29 @@ def one_call(
     decays: list[bool],
     scalars: Array,
     keys: Sequence[Array | np.ndarray],
+    groups: Sequence[int] | None,
     *,
     nesterov: bool,
     roundings: Sequence[str],
 ) -> list[tuple[Array, ...]]:
     """As `call`, for a few leaves."""
-    g, kept = [x[0] for x in leaves], [x[j] for j in (1, 2, 3) for x in leaves]
     n = len(leaves)
+    columns = [x for column in zip(*leaves, strict=True) for x in column]
+    kept = columns[n:]
+    in_codes = {} if groups is None else {"groups": np.array(groups, np.int64)}
     results = jax.ffi.ffi_call(
-        ADAMW,
+        CODED_ADAMW if in_codes else ADAMW,
         [jax.typeof(x) for x in kept],
         vmap_method="sequential",
-        input_output_aliases={3 + n + i: i for i in range(3 * n)},
+        input_output_aliases={3 + n + i: i for i in range(len(kept))},
     )(
         scalars,
         *keys,
-        *g,
-        *kept,
+        *columns,
         decays=np.array(decays, np.uint8),
         nesterov=nesterov,
         mu_rounding=np.uint8(ROUNDINGS[roundings[0]]),
         nu_rounding=np.uint8(ROUNDINGS[roundings[1]]),
+        **in_codes,
     )
     return [tuple(results[i::n]) for i in range(n)]

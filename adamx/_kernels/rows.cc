@@ -1,7 +1,7 @@
 // The foreign calls `adamx_adamw_rows` and `adamx_sum_rows` of XLA: they decode their
 // buffers and run the kernels of rows.h and sums.h.
 
-#include "decode.h"
+#include "buffers.h"
 #include "sums.h"
 
 namespace {
@@ -50,7 +50,7 @@ ffi::Error AdamWRows(ffi::ThreadPool pool, F32 scalars, U32 mu_key, U32 nu_key, 
       p.untyped_data() != new_p->untyped_data()) {
     return Wrong("adamx_adamw_rows: a result that is not in the place of its argument.");
   }
-  static const adamx::Form form = adamx::BestForm();
+  static const auto form = adamx::BestForm<adamx::Step>();
   adamx::RunRows(rows, form.run, pool.num_threads(),
                  [&](auto task) { pool.Schedule(std::move(task)); });
   return ffi::Error::Success();

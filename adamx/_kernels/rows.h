@@ -54,7 +54,7 @@ inline int64_t RowsAtATime(int64_t width) {
 }
 
 // The rows i in [start, end).
-inline void UpdateRows(const Rows& rows, RangeFunction range, int64_t start,
+inline void UpdateRows(const Rows& rows, RangeFunction<Step> range, int64_t start,
                        int64_t end) {
   const Array* const tables[] = {&rows.mu, &rows.nu, &rows.p};
   const int64_t width = rows.width, most = RowsAtATime(width);
@@ -123,7 +123,7 @@ inline void UpdateRows(const Rows& rows, RangeFunction range, int64_t start,
 // In pieces of so many rows that a thread has kLeastChunk elements, for whose rows it
 // waits.
 template <typename Schedule>
-void RunRows(const Rows& rows, RangeFunction range, int64_t threads,
+void RunRows(const Rows& rows, RangeFunction<Step> range, int64_t threads,
              const Schedule& schedule) {
   threads = std::max<int64_t>(threads, 1);
   const int64_t most = RowsAtATime(rows.width);

@@ -4,6 +4,8 @@
 #ifndef ADAMX_KERNELS_SUMS_H_
 #define ADAMX_KERNELS_SUMS_H_
 
+#include <utility>
+
 #include "rows.h"
 
 namespace adamx {

@@ -1,11 +1,13 @@
 // Runs steps on threads of its own, for the sanitizers: all sizes, dtypes and roundings,
 // whole and in pieces, which must give the same bits. Ends with 1 if they do not.
 
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <random>
 #include <thread>
 
+#include "coded.h"
 #include "sums.h"
 
 namespace {
@@ -110,7 +112,7 @@ adamx::Rows MakeRows(Memory& memory, const std::vector<int32_t>& ids, int64_t nu
 }
 
 // Each row once, as in what sum_rows makes, but not in order.
-bool RowsAreRight(const adamx::Form& form, int64_t width, Kind kind) {
+bool RowsAreRight(const adamx::Form<adamx::Step>& form, int64_t width, Kind kind) {
   constexpr int32_t kRows = 3000;
   std::mt19937 random(3);
   std::vector<int32_t> ids = MakeIds(2 * kRows, kRows, random);
@@ -179,10 +181,89 @@ bool SumsAreRight(int64_t width) {
   return true;
 }
 
+// A step with moments in codes, in rows whose groups do not all have one length.
+struct CodedMemory {
+  std::vector<std::vector<int8_t>> mu;
+  std::vector<std::vector<uint8_t>> nu;
+  std::vector<std::vector<float>> scales;
+  Memory others;
+
+  adamx::CodedStep Make(Kind kind, bool nesterov, bool mu_by_chance, bool nu_by_chance) {
+    struct Shape {
+      int64_t rows, row, group;
+    };
+    std::mt19937 random(1);
+    adamx::CodedStep step{};
+    step.scalars = MakeStep(others, kind, Rounding::kSaturating, nesterov).scalars;
+    step.nesterov = nesterov;
+    step.mu_by_chance = mu_by_chance;
+    step.nu_by_chance = nu_by_chance;
+    int64_t end = 0;
+    for (Shape shape : {Shape{3, 1301, 128}, Shape{1, 1, 1}, Shape{5, 5, 16}, Shape{64, 512, 512},
+                        Shape{100, 768, 128}, Shape{21, 100, 100}, Shape{40, 16, 16}}) {
+      adamx::CodedLeaf leaf{};
+      leaf.row = shape.row;
+      leaf.group = shape.group;
+      leaf.size = shape.rows * shape.row;
+      const size_t groups = shape.rows * adamx::GroupsOfRow(leaf);
+      mu.emplace_back(leaf.size);
+      nu.emplace_back(leaf.size);
+      for (int8_t& code : mu.back()) code = static_cast<int8_t>(random() % 255 - 127);
+      for (uint8_t& code : nu.back()) code = static_cast<uint8_t>(random() % 256);
+      scales.emplace_back(groups, 0.5f);
+      leaf.mu = {mu.back().data(), scales.back().data(), 17};
+      scales.emplace_back(groups, 0.25f);
+      // Groups of zeros, of numbers too large to divide by, and of what is not finite.
+      for (size_t i = 0; i < groups; i += 4) {
+        scales.back()[i] = i % 8 != 0 ? 0 : i % 16 != 0 ? 3e38f : INFINITY;
+      }
+      leaf.nu = {nu.back().data(), scales.back().data(), 19};
+      leaf.g = others.Make(leaf.size, kind, false, random);
+      leaf.p = others.Make(leaf.size, kind, false, random);
+      leaf.decays = shape.group % 2;
+      step.leaves.push_back(leaf);
+      step.ends.push_back(end += leaf.size);
+    }
+    return step;
+  }
+
+  bool Same(const CodedMemory& other) const {
+    if (mu != other.mu || nu != other.nu) return false;
+    for (size_t i = 0; i < scales.size(); ++i) {
+      const size_t bytes = scales[i].size() * sizeof(float);
+      if (std::memcmp(scales[i].data(), other.scales[i].data(), bytes) != 0) return false;
+    }
+    return true;
+  }
+};
+
+bool CodedPiecesAreTheWhole() {
+  const auto form = adamx::BestForm<adamx::CodedStep>();
+  for (Kind kind : {Kind::kFloat32, Kind::kBFloat16}) {
+    for (int by_chance : {0, 1, 2}) {
+      CodedMemory one, two;
+      const auto whole = one.Make(kind, by_chance == 0, by_chance > 1, by_chance > 0);
+      const auto pieces = two.Make(kind, by_chance == 0, by_chance > 1, by_chance > 0);
+      form.run(whole, 0, whole.ends.back());
+      std::vector<std::thread> threads;
+      adamx::Run(pieces, form.run, 4,
+                 [&](auto task) { threads.emplace_back(std::move(task)); });
+      for (std::thread& thread : threads) thread.join();
+      if (!one.Same(two)) return false;
+      for (size_t i = 0; i < whole.leaves.size(); ++i) {
+        const adamx::CodedLeaf& leaf = whole.leaves[i];
+        const size_t bytes = leaf.size * (kind == Kind::kFloat32 ? 4 : 2);
+        if (std::memcmp(leaf.p.data, pieces.leaves[i].p.data, bytes) != 0) return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
-  const adamx::Form form = adamx::BestForm();
+  const auto form = adamx::BestForm<adamx::Step>();
   if (form.run == nullptr) return 0;
   for (Kind kind : {Kind::kFloat32, Kind::kBFloat16}) {
     for (Rounding rounding : {Rounding::kSaturating, Rounding::kStochastic}) {
@@ -213,6 +294,10 @@ int main() {
       std::printf("sums are wrong\n");
       return 1;
     }
+  }
+  if (!CodedPiecesAreTheWhole()) {
+    std::printf("pieces in codes differ from the whole\n");
+    return 1;
   }
   // Tasks that start when all is done find nothing to do.
   std::vector<std::function<void()>> late;
