@@ -59,7 +59,9 @@ def test_sums_are_the_same_bits_on_every_platform(shape, row, rng):
         got, want = (f(ids, values, rows) for f in (summed, plain))
         for x, y in zip(got, want, strict=True):
             assert (x.dtype, x.shape) == (y.dtype, y.shape)
-            assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+            # But for the sign of a 0 that is alone: XLA keeps it, or adds it to 0.
+            x, y = (np.asarray(z) + z.dtype.type(0) for z in (x, y))
+            assert x.tobytes() == y.tobytes()
 
 
 def test_without_the_kernel_sums_are_exported(monkeypatch):

@@ -67,8 +67,13 @@ class Compression(NamedTuple):
             rule = rule_for_leaves(who, self.codec)
             check_encoded(who, f"0/{name}", rule, state.encoded)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the codes are those of `companded_codec`, which the kernel knows."""
+        return self.group_size() > 0
+
     def group_size(self) -> int:
-        """That of `companded_codec`; 0 of others, which the kernel does not know."""
+        """That of `companded_codec`; 0 of others."""
         found = re.fullmatch(r"companded8_(\d+)", self.codec.name)
         return int(found[1]) if found else 0
 

@@ -75,7 +75,7 @@ def fused(
     usable, how = kernel.load()
     if compression:
         tx = compression.around(tx)
-        if not compression.group_size():
+        if not compression.is_known:
             usable, how = False, f"no kernel for {compression.codec.name}"
     numbers = {k: v for k, v in given._asdict().items() if not is_dynamic(v)}
 
@@ -159,14 +159,14 @@ def fused(
     def run(
         arrays: dict[str, Array], params: Params, grads: Updates, held: Any
     ) -> tuple[Params, Any]:
-        if not usable:
+        if compression and not compression.is_known:
             return plain(arrays, params, grads, held)
         adam = opened(held)
         rows, _ = aligned(who, grads, adam, params)
         leaves = parts_of(jax.tree.leaves(rows))
         shared = arrays, adam.count, held.count
         local = bool(leaves) and kernel.is_local(leaves, shared)
-        if any(map(kernel_for, rows)) and local:
+        if usable and any(map(kernel_for, rows)) and local:
             return kernel_or_plain(arrays, params, grads, held)
         return plain(arrays, params, grads, held)
 

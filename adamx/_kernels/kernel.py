@@ -55,7 +55,7 @@ def is_local(arrays: list[Array], shared: Any = ()) -> bool:
     return axes <= {AxisType.Manual} and alike
 
 
-GROUP = 16  # leaves in a call: XLA's compilation takes longer for the square of them
+GROUP = 32  # leaves in a call: XLA's compilation takes longer for the square of them
 
 
 def call(
