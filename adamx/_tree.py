@@ -1,5 +1,6 @@
 """The maths for one array, lifted to trees; initial states; norms."""
 
+import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import nullcontext
@@ -65,7 +66,7 @@ def map_leaves(
     neither old states nor unrounded ones lets XLA write new states over old ones.
     """
     rows, treedef = align(who, updates, states, read, shapes)
-    run = program(leaf)
+    one, many = programs(leaf)
     draws = draws_of(updates, storages, count)
     results: list[Any] = [None] * len(rows)
     for places in batches(rows, plans):
@@ -74,13 +75,19 @@ def map_leaves(
         # Kinds that do not belong together are reported below, by name.
         mixed = len(set(map(is_complex, inside))) > 1
         with jax.numpy_dtype_promotion("standard") if mixed else nullcontext():
-            found = run(
-                tuple(x.dtype for x in row[1 : 1 + len(states)]),
-                () if plans is None else (plans[places[0]],),
-                [{j: (keys[i], s) for j, (keys, s) in draws.items()} for i in places],
-                [list(map(convert, rows[i], inside)) for i in places],
-                scalars,
-            )
+            dtypes = tuple(x.dtype for x in row[1 : 1 + len(states)])
+            plan = () if plans is None else (plans[places[0]],)
+            own = [
+                (
+                    {j: (keys[i], shift) for j, (keys, shift) in draws.items()},
+                    list(map(convert, rows[i], inside)),
+                )
+                for i in places
+            ]
+            if len(own) == 1:
+                found = [one(dtypes, plan, scalars, *own[0])]
+            else:
+                found = many(dtypes, plan, scalars, own)
         for i, result in zip(places, found, strict=True):
             results[i] = result
     columns: tuple[list[Any], ...] = tuple([] for _ in range(1 + len(states)))
@@ -96,8 +103,6 @@ def map_leaves(
 
 
 PROGRAMS: Any = weakref.WeakKeyDictionary()
-
-
 BATCH = 8
 
 
@@ -119,8 +124,8 @@ def batches(
         yield from ([i] for i in places[end:])
 
 
-def program(leaf: Callable[..., Any]) -> Callable[..., Any]:
-    """`leaf` with its states in their dtypes, for some leaves, as a program.
+def programs(leaf: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """`leaf` with its states in their dtypes as a program, and one of it for several.
 
     The same each time: traced once for each shape, and one kernel outside of a jit. So
     a leaf is made with its transformation, and what changes between steps comes in its
@@ -131,19 +136,16 @@ def program(leaf: Callable[..., Any]) -> Callable[..., Any]:
     # It must not live as long as the dictionary does.
     known = weakref.ref(leaf)
 
-    def run(
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def one(
         dtypes: tuple[Any, ...],
         plan: tuple[Hashable, ...],
-        draws: list[dict[int, Any]],
-        rows: list[list[Array]],
         scalars: tuple[Any, ...],
-    ) -> list[Any]:
-        args = [(*row, *scalars, *plan) for row in rows]
-        return [one(dtypes, *pair) for pair in zip(draws, args, strict=True)]
-
-    def one(dtypes: tuple[Any, ...], draws: dict[int, Any], args: Any) -> Any:
+        draws: dict[int, Any],
+        row: list[Array],
+    ) -> Any:
         alive: Any = known()
-        results = alive(*args)
+        results = alive(*row, *scalars, *plan)
         if not dtypes:
             return (results,)
         u, *new = results
@@ -155,8 +157,12 @@ def program(leaf: Callable[..., Any]) -> Callable[..., Any]:
             u = u(*(convert(x, y.dtype) for x, y in zip(kept, new, strict=True)))
         return u, *kept
 
-    PROGRAMS[leaf] = jax.jit(run, static_argnums=(0, 1))
-    return PROGRAMS[leaf]
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def many(dtypes: Any, plan: Any, scalars: Any, own: list[tuple[Any, Any]]) -> Any:
+        return [one(dtypes, plan, scalars, *pair) for pair in own]
+
+    PROGRAMS[leaf] = one, many
+    return one, many
 
 
 def stored(x: Array, dtype: Any, key: Any = None, shift: Any = 0) -> Array:
