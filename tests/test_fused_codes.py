@@ -293,8 +293,9 @@ def test_errors():
         fused.step(PARAMS, GRADS, state)
     with pytest.raises(ValueError, match="fused_adamw: updates do not match the state"):
         FUSED.step(PARAMS, {"w": GRADS["w"][:16], "b": GRADS["b"]}, state)
-    with pytest.raises(TypeError, match="compress_state: expected codec as a Codec"):
-        adamx.fused_adamw(0.01, codec="companded8")
+    for codec in ("companded8", {}, {"mu": adamx.companded_codec()}):
+        with pytest.raises(TypeError, match="fused_adamw: expected codec as one Codec"):
+            adamx.fused_adamw(0.01, codec=codec)
     with pytest.raises(ValueError, match="compress_state: expected rounding"):
         adamx.fused_adamw(0.01, codec=adamx.companded_codec(), rounding="up")
 

@@ -49,7 +49,7 @@ def fused_adam(
 
     Raises:
       ValueError: As in `adam`; with a codec as in `compress_state`.
-      TypeError: As in these.
+      TypeError: As in `adam`; a `codec` that is not one `Codec`.
 
     Example:
       >>> tx = adamx.fused_adam(1e-3)
@@ -61,7 +61,7 @@ def fused_adam(
     moments = (b1, b2, eps, eps_root, mu_dtype)
     tx = adam(learning_rate, *moments, nesterov=nesterov, nu_dtype=nu_dtype)
     given = Hyperparameters(learning_rate, b1, b2, eps, eps_root, None, max_norm)
-    codes = codec and Compression(codec, min_size, rounding, seed)
+    codes = None if codec is None else Compression(codec, min_size, rounding, seed)
     return fused("fused_adam", tx, given, mu_dtype, nu_dtype, None, nesterov, codes)
 
 
@@ -132,7 +132,7 @@ def fused_adamw(
     Raises:
       ValueError: As in `adamw` and `compress_state`; a `max_norm` out of its range; at
         step, trees that do not match, a state of another codec.
-      TypeError: As in `adamw` and `compress_state`.
+      TypeError: As in `adamw`; a `codec` that is not one `Codec`.
 
     Differs from `adamw`: gradients of 16 bits are widened first, so that updates are
       not rounded to 16 bits on their way to the parameters.
@@ -152,5 +152,5 @@ def fused_adamw(
     tx = adamw(learning_rate, *moments, *decay, nesterov=nesterov, nu_dtype=nu_dtype)
     numbers = (learning_rate, b1, b2, eps, eps_root, weight_decay, max_norm)
     given = Hyperparameters(*numbers)
-    codes = codec and Compression(codec, min_size, rounding, seed)
+    codes = None if codec is None else Compression(codec, min_size, rounding, seed)
     return fused("fused_adamw", tx, given, mu_dtype, nu_dtype, mask, nesterov, codes)

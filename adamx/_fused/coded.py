@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adamx._base import Array, GradientTransformation, Updates, check_state
+from adamx._base import Array, GradientTransformation, Updates, check_state, describe
 from adamx._kernels import kernel
 from adamx._masking import MaskedNode
 from adamx._numerics import increment
@@ -54,6 +54,15 @@ class Compression(NamedTuple):
     min_size: Any
     rounding: str | None
     seed: int
+
+    def check_codec(self, who: str) -> None:
+        """Raises unless there is one codec for all."""
+        if not isinstance(self.codec, Codec):
+            raise TypeError(
+                f"{who}: expected codec as one Codec, such as companded_codec(), got "
+                f"{describe(self.codec)}; for codecs by field and path put "
+                "compress_state around the optimizer of the same name."
+            )
 
     def around(self, tx: GradientTransformation) -> GradientTransformation:
         """A transformation with its state in codes."""

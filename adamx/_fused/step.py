@@ -74,6 +74,7 @@ def fused(
         check_in(who, "max_norm", given.max_norm, "(0, inf)")
     usable, how = kernel.load()
     if compression:
+        compression.check_codec(who)
         tx = compression.around(tx)
         if not compression.is_known:
             usable, how = False, f"no kernel for {compression.codec.name}"
