@@ -256,8 +256,11 @@ def test_a_sharded_training_loop(case):
     if case.name != "set_to_zero":  # a constant is on no device in particular
         for x in jax.tree.leaves((updates, state)):
             assert len(x.sharding.device_set) == 8
-    # Sums over a leaf are formed in another order.
-    assert_close((updates, state), walk(case.tx), ulps=max(8, case.max_ulps / 2))
+    # Sums over a leaf are formed in another order. Of a direction that a matrix hardly
+    # has, five polynomials of muon make 3.4445 times as much each, and so of an ulp.
+    grown = 3.4445**5 if "muon" in case.name else 0
+    ulps = max(8, case.max_ulps / 2, grown)
+    assert_close((updates, state), walk(case.tx), ulps=ulps)
 
 
 @every
