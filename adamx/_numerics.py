@@ -147,19 +147,20 @@ def bounded_root(a: Array, mu: Array, least: Any) -> Array:
 def split(*scalars: Any) -> tuple[Any, ...]:
     """Scalars computed in float64, ready to meet elements."""
     wide = [jnp.asarray(c, jnp.float64) for c in scalars]
-    return tuple(Wide(c, c.astype(jnp.float32), *divided(c, jnp.float32)) for c in wide)
+    return tuple(Wide(c, *divided(c, jnp.float32)) for c in wide)
 
 
-def divided(c: Array, dtype: Any) -> tuple[Array, Array]:
-    """A scalar array as the nearest power of two and the rest, in a narrower dtype."""
+def divided(c: Array, dtype: Any) -> tuple[Array, Array, Array]:
+    """A scalar array in a narrower dtype: whole, the nearest power of two, the rest."""
     info = jnp.finfo(dtype)
     whole = jnp.dtype(f"int{info.bits}").type
     one = whole(1 << int(info.nmant))
-    single = lax.stop_gradient(c).astype(dtype)
-    bits = lax.bitcast_convert_type(single, whole) + one // whole(2)
+    single = c.astype(dtype)
+    fixed = lax.stop_gradient(single)
+    bits = lax.bitcast_convert_type(fixed, whole) + one // whole(2)
     power = lax.bitcast_convert_type(bits & -one, dtype)
-    power = jnp.where(jnp.isfinite(power), power, single)
-    return power, (c - power.astype(c.dtype)).astype(dtype)
+    power = jnp.where(jnp.isfinite(power), power, fixed)
+    return single, power, (c - power.astype(c.dtype)).astype(dtype)
 
 
 def parts(c: Any, dtype: Any) -> tuple[Any, Any]:
@@ -179,7 +180,7 @@ def parts(c: Any, dtype: Any) -> tuple[Any, Any]:
     c = hyperparameter(c) if c.dtype.itemsize < dtype.itemsize else c
     if c.dtype.itemsize > dtype.itemsize:
         with float64():
-            return divided(c, dtype)
+            return divided(c, dtype)[1:]
     return c.astype(dtype), None
 
 

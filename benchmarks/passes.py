@@ -4,7 +4,7 @@ For each step the bytes a parameter that its maths has to move, if each array is
 and written once; those that XLA counts in the compiled program, which on CPU makes
 three passes of AdamW and counts both sides of a branch; and the time over that of
 Optax's AdamW without anything around it, all in turn in one process. XLA does not see
-into the fused kernel, which is not counted.
+into the fused kernel, which is not counted. Of accumulation, accumulation.py.
 
     python benchmarks/passes.py [--quick] [--json PATH]
 
@@ -12,6 +12,7 @@ Exits with 1 if adamx breaks one of `LIMITS`.
 """
 
 import argparse
+import functools
 import math
 import statistics
 import sys
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 import optax
 import step_time
 from report import begin, finish, show
-from step_time import SETTINGS, Steps, chained
+from step_time import SETTINGS, Steps, chained, fused
 from timing import interleave, ratio
 from trees import TREES
 
@@ -40,41 +41,40 @@ class Case(NamedTuple):
     least: float  # bytes a parameter
     adamx: Any
     optax: Any = None  # the same of Optax
-    fused: Any = None
+    fused: Any = None  # settings of `fused_adamw` that do the same
 
 
 ADAMW, OPTAX = adamx.adamw(**SETTINGS), optax.adamw(**SETTINGS)
 CASES = {
-    "nothing": Case(28, ADAMW, OPTAX, adamx.fused_adamw(**SETTINGS)),
+    "nothing": Case(28, ADAMW, OPTAX, {}),
     "clip_by_global_norm": Case(  # gradients are read for their norm first
         32,
         adamx.chain(adamx.clip_by_global_norm(NORM), ADAMW),
         optax.chain(optax.clip_by_global_norm(NORM), OPTAX),
-        adamx.fused_adamw(**SETTINGS, max_norm=NORM),
+        {"max_norm": NORM},
     ),
     "apply_if_finite": Case(  # as well
         32, adamx.apply_if_finite(ADAMW, 5), optax.apply_if_finite(OPTAX, 5)
     ),
     "record": Case(28, adamx.record(ADAMW)),
     "ema_params": Case(36, adamx.chain(ADAMW, adamx.ema_params(0.999))),
-    "compress_state": Case(16.1, adamx.compress_state(ADAMW)),
+    "compress_state": Case(
+        16.1,
+        adamx.compress_state(ADAMW),
+        fused={"codec": adamx.companded_codec()},
+    ),
 }
-
-
-def fused(tx):
-    """The step of a fused optimizer and its `init`."""
-    return jax.jit(tx.step, donate_argnums=(0, 2)), tx.init
 
 
 def makers():
     """A function that makes a step and its `init`, for each column of each case."""
     made = {}
     for name, case in CASES.items():
-        made[f"{name}, adamx"] = lambda tx=case.adamx: chained(adamx, tx)
+        made[f"{name}, adamx"] = functools.partial(chained, adamx, case.adamx)
         if case.optax:
-            made[f"{name}, optax"] = lambda tx=case.optax: chained(optax, tx)
-        if case.fused:
-            made[f"{name}, fused"] = lambda tx=case.fused: fused(tx)
+            made[f"{name}, optax"] = functools.partial(chained, optax, case.optax)
+        if case.fused is not None:
+            made[f"{name}, fused"] = functools.partial(fused, **case.fused)
     return made
 
 

@@ -68,7 +68,7 @@ def chained(library, tx):
 
 
 def fused(**more):
-    """That of `fused_adamw`."""
+    """That of `fused_adamw` with these settings, too."""
     tx = adamx.fused_adamw(**SETTINGS, **more)
     return jax.jit(tx.step, donate_argnums=(0, 2)), tx.init
 

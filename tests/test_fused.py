@@ -11,15 +11,13 @@ from cases import find
 from compare import actual, errors, faults
 from jax import export
 from jax.sharding import PartitionSpec
+from kernels import HAS_KERNEL, calls_of, needs_kernel
 from meshes import AUTO, EXPLICIT, collectives, make_mesh, on
 from streams import STREAMS, make_params, make_stream
 
 import adamx
 from adamx._fused import step as fused_step
 from adamx._kernels import build, kernel
-
-HAS_KERNEL = kernel.load()[0]
-needs_kernel = pytest.mark.skipif(not HAS_KERNEL, reason=kernel.load()[1])
 
 # Empty, odd, just around a block, and more than the least chunk.
 SHAPES = {"none": (0,), "one": (), "w": {"x": (7,), "y": (511,), "z": (3, 171)}}
@@ -245,25 +243,20 @@ def assert_close(got, want, rtol=1e-6):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=rtol)
 
 
-def in_kernel(step, *args):
-    """Whether a program on CPU has the foreign call."""
-    return kernel.ADAMW in jax.jit(step).lower(*args).as_text()
-
-
 @needs_kernel
 def test_what_the_kernel_takes():
     fused, _, state = start()
     assert fused.on_cpu.startswith("one pass in C++ (")
-    assert in_kernel(fused.step, PARAMS, GRADS, state)
+    assert calls_of(fused.step, PARAMS, GRADS, state)
     narrow = jax.tree.map(lambda x: x.astype(jnp.float16), PARAMS)
-    assert not in_kernel(fused.step, narrow, narrow, fused.init(narrow))
+    assert not calls_of(fused.step, narrow, narrow, fused.init(narrow))
 
 
 def test_without_the_kernel(monkeypatch):
     monkeypatch.setattr(kernel, "load", lambda: (False, "none here"))
     fused, chain, state = start()
     assert fused.on_cpu == "XLA's passes (none here)"
-    assert not in_kernel(fused.step, PARAMS, GRADS, state)
+    assert not calls_of(fused.step, PARAMS, GRADS, state)
     assert_close(fused.step(PARAMS, GRADS, state), chain(PARAMS, GRADS, state))
 
 
@@ -351,7 +344,7 @@ def placed(mesh, tree):
 def test_on_a_mesh_nothing_is_gathered(kind):
     fused, chain, state = start()
     args, _ = placed(make_mesh(kind), (PARAMS, GRADS, state))
-    assert not in_kernel(fused.step, *args)
+    assert not calls_of(fused.step, *args)
     compiled = jax.jit(fused.step).lower(*args).compile()
     assert not collectives(compiled)
     want = jax.jit(chain)(PARAMS, GRADS, state)
@@ -379,7 +372,7 @@ def test_in_a_shard_map(spec, check_vma):
     step = jax.shard_map(
         fused.step, mesh=mesh, in_specs=specs, out_specs=outs, check_vma=check_vma
     )
-    assert in_kernel(step, *args) == HAS_KERNEL
+    assert bool(calls_of(step, *args)) == HAS_KERNEL
     assert_close(jax.jit(step)(*args), jax.jit(chain)(PARAMS, GRADS, state))
 
 

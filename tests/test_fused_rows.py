@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from kernels import HAS_KERNEL, calls_of, needs_kernel
 from meshes import AUTO, EXPLICIT, make_mesh, on
 from tables import IDS, PARAMS, VALUES, dense_at, grads_at, raises
 from test_fused import as_the_kernel, differences, three
@@ -15,8 +16,6 @@ import adamx
 from adamx._fused import step as fused_step
 from adamx._kernels import kernel, rows
 
-HAS_KERNEL = kernel.load()[0]
-needs_kernel = pytest.mark.skipif(not HAS_KERNEL, reason=kernel.load()[1])
 # In ulps; which products XLA fuses with sums, others than on CPU may say.
 BAR = 0 if HAS_KERNEL and jax.__version__ == "0.10.2" else 2
 
@@ -130,31 +129,25 @@ def test_each_table_has_its_own(monkeypatch, name):
     assert found
 
 
-def texts(step, *args):
-    """Which of the foreign calls a program on CPU has."""
-    text = jax.jit(step).lower(*args).as_text()
-    return {target for target in kernel.TARGETS if f"@{target}(" in text}
-
-
 @needs_kernel
 def test_what_the_kernel_takes():
     fused = adamx.fused_adamw(0.01)
     start = PARAMS, grads_at(0), fused.init(PARAMS)
-    assert texts(fused.step, *start) == {kernel.ADAMW, kernel.ADAMW_ROWS}
+    assert calls_of(fused.step, *start) == {kernel.ADAMW, kernel.ADAMW_ROWS}
     half = PARAMS | {"table": PARAMS["table"].astype(jnp.float16)}
     start = half, grads_at(0), fused.init(half)
-    assert texts(fused.step, *start) == {kernel.ADAMW}
+    assert calls_of(fused.step, *start) == {kernel.ADAMW}
     sums = functools.partial(adamx.sum_rows, num_rows=9)
-    assert texts(sums, IDS[0], VALUES[0]) == {kernel.SUM_ROWS}
+    assert calls_of(sums, IDS[0], VALUES[0]) == {kernel.SUM_ROWS}
     halves = VALUES[0].astype(np.float16)  # summed in float32
-    assert texts(sums, IDS[0], halves) == {kernel.SUM_ROWS}
+    assert calls_of(sums, IDS[0], halves) == {kernel.SUM_ROWS}
 
 
 def test_without_the_kernel(monkeypatch):
     monkeypatch.setattr(kernel, "load", lambda: (False, "none here"))
     fused = adamx.fused_adamw(0.01, weight_decay=0.1)
     start = PARAMS, grads_at(0), fused.init(PARAMS)
-    assert not any(texts(fused.step, *start))
+    assert not calls_of(fused.step, *start)
     want = on_rows_step(adamx.adamw(0.01, weight_decay=0.1))(*start)
     assert differences(fused.step(*start), want) <= 2
 
@@ -314,7 +307,7 @@ def test_on_a_mesh_that_is_seen(kind):
         if kind is EXPLICIT:
             specs = jax.tree.map(lambda x: x.spec, out)
             run = jax.sharding.auto_axes(step, out_sharding=specs)
-        assert not any(texts(run, *args))
+        assert not calls_of(run, *args)
         compiled = jax.jit(run, out_shardings=out).lower(*args).compile()
         assert differences(compiled(*args), want) <= 2
 

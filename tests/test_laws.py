@@ -256,11 +256,19 @@ def test_a_sharded_training_loop(case):
     if case.name != "set_to_zero":  # a constant is on no device in particular
         for x in jax.tree.leaves((updates, state)):
             assert len(x.sharding.device_set) == 8
-    # Sums over a leaf are formed in another order. Of a direction that a matrix hardly
-    # has, five polynomials of muon make 3.4445 times as much each, and so of an ulp.
-    grown = 3.4445**5 if "muon" in case.name else 0
-    ulps = max(8, case.max_ulps / 2, grown)
-    assert_close((updates, state), walk(case.tx), ulps=ulps)
+    want, want_state = walk(case.tx)
+    ulps = max(8, case.max_ulps / 2)
+    assert_close(state, want_state, ulps=ulps)
+    # Sums over a leaf are formed in another order. Where muon multiplies by the size of
+    # the matrix, some 40, entries count as in the oracle: as large as the largest.
+    if case.id == "scale_by_muon-aol":
+        updates, want = (jax.tree.map(over_largest, x) for x in (updates, want))
+        ulps = case.max_ulps
+    assert_close(updates, want, ulps=ulps)
+
+
+def over_largest(x):
+    return x / max(1.0, float(np.max(np.abs(x))))
 
 
 @every

@@ -72,17 +72,13 @@ class Compression(NamedTuple):
     def check(self, who: str, state: CompressedState) -> None:
         """Raises unless it is a state with moments encoded by this codec."""
         check_state(who, state, CompressedState)
+        rule = rule_for_leaves(who, self.codec)
         for name in MOMENTS:
-            rule = rule_for_leaves(who, self.codec)
             check_encoded(who, f"0/{name}", rule, state.encoded)
 
     @property
-    def is_known(self) -> bool:
-        """Whether the codes are those of `companded_codec`, which the kernel knows."""
-        return self.group_size() > 0
-
     def group_size(self) -> int:
-        """That of `companded_codec`; 0 of others."""
+        """That of `companded_codec`; 0 of others, which the kernel does not know."""
         found = re.fullmatch(r"companded8_(\d+)", self.codec.name)
         return int(found[1]) if found else 0
 
@@ -117,7 +113,7 @@ class Compression(NamedTuple):
 
     def coded(self, codes: Array, scales: Array) -> Coded:
         """A moment of which these are the parts."""
-        return Coded(codes, scales, length(codes.shape[-1], self.group_size()))
+        return Coded(codes, scales, length(codes.shape[-1], self.group_size))
 
     def closed(self, adam: ScaleByAdamState, count: Array) -> CompressedState:
         """The state of which `opened` makes this one."""

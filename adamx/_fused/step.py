@@ -76,7 +76,7 @@ def fused(
     if compression:
         compression.check_codec(who)
         tx = compression.around(tx)
-        if not compression.is_known:
+        if not compression.group_size:
             usable, how = False, f"no kernel for {compression.codec.name}"
     numbers = {k: v for k, v in given._asdict().items() if not is_dynamic(v)}
 
@@ -109,7 +109,8 @@ def fused(
         h, adam = Hyperparameters(**numbers, **arrays), opened(held)
         rows, treedef = aligned(who, grads, adam, params)
         new: list[Any] = list(rows)
-        if not all(map(kernel_for, rows)):
+        kinds = [kernel_for(row) for row in rows]
+        if not all(kinds):
             # XLA leaves out of it what the kernels do.
             others, state = plain(arrays, params, grads, held)
             new, _ = aligned(who, grads, opened(state), others)
@@ -130,7 +131,7 @@ def fused(
             decays = rule_for(who, "mask", mask, as_bool)(small)
         shared = scalars(h, w1, w2, adam.count, nesterov, grads)
         for kind, (call, keys, ways) in calls.items():
-            chosen = [i for i, row in enumerate(rows) if kernel_for(row) == kind]
+            chosen = [i for i, own in enumerate(kinds) if own == kind]
             results = call(
                 [rows[i] for i in chosen],
                 [decays[i] for i in chosen],
@@ -160,7 +161,7 @@ def fused(
     def run(
         arrays: dict[str, Array], params: Params, grads: Updates, held: Any
     ) -> tuple[Params, Any]:
-        if compression and not compression.is_known:
+        if compression and not compression.group_size:
             return plain(arrays, params, grads, held)
         adam = opened(held)
         rows, _ = aligned(who, grads, adam, params)

@@ -7,7 +7,6 @@ namespace {
 namespace ffi = xla::ffi;
 using adamx::Array;
 using adamx::Decode;
-using adamx::Rounding;
 
 constexpr char kName[] = "adamx_adamw";
 
@@ -23,13 +22,9 @@ ffi::Error AdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scalars,
   const auto wrong = [](const char* what) { return adamx::Wrong(kName, what); };
   if (args.size() != 4 * count || rets.size() != 3 * count ||
       mu_keys.element_count() != count || nu_keys.element_count() != count ||
-      scalars.size_bytes() != sizeof step.scalars) {
+      !adamx::Fill(step, scalars, nesterov, mu_rounding, nu_rounding)) {
     return wrong("arguments that do not belong together.");
   }
-  std::memcpy(&step.scalars, scalars.untyped_data(), sizeof step.scalars);
-  step.nesterov = nesterov;
-  step.mu_rounding = static_cast<Rounding>(mu_rounding);
-  step.nu_rounding = static_cast<Rounding>(nu_rounding);
   step.leaves.resize(count);
   step.ends.resize(count);
   int64_t end = 0;
@@ -50,10 +45,7 @@ ffi::Error AdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scalars,
       if (!Decode(*out, leaf.size, *arrays[j])) return wrong("a leaf of another type.");
     }
   }
-  static const auto form = adamx::BestForm<adamx::Step>();
-  adamx::Run(step, form.run, pool.num_threads(),
-             [&](auto task) { pool.Schedule(std::move(task)); });
-  return ffi::Error::Success();
+  return adamx::RunOn(pool, step);
 }
 
 }  // namespace

@@ -14,6 +14,27 @@ inline ffi::Error Wrong(const char* who, const char* what) {
   return ffi::Error::InvalidArgument(std::string(who) + ": " + what);
 }
 
+// What all elements share; false where it is another struct.
+template <typename Step>
+bool Fill(Step& step, const ffi::Buffer<ffi::DataType::F32>& scalars, bool nesterov,
+          uint8_t mu_rounding, uint8_t nu_rounding) {
+  if (scalars.size_bytes() != sizeof step.scalars) return false;
+  std::memcpy(&step.scalars, scalars.untyped_data(), sizeof step.scalars);
+  step.nesterov = nesterov;
+  step.mu_rounding = static_cast<Rounding>(mu_rounding);
+  step.nu_rounding = static_cast<Rounding>(nu_rounding);
+  return true;
+}
+
+// The step over all leaves, on XLA's threads.
+template <typename Step>
+ffi::Error RunOn(ffi::ThreadPool& pool, const Step& step) {
+  static const Form<Step> form = BestForm<Step>();
+  Run(step, form.run, pool.num_threads(),
+      [&](auto task) { pool.Schedule(std::move(task)); });
+  return ffi::Error::Success();
+}
+
 // An array of float32 or bfloat16.
 inline bool Decode(const ffi::AnyBuffer& buffer, int64_t size, Array& array) {
   const auto type = buffer.element_type();

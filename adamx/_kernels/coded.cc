@@ -7,7 +7,6 @@
 namespace {
 
 namespace ffi = xla::ffi;
-using adamx::Rounding;
 
 constexpr char kName[] = "adamx_coded_adamw";
 
@@ -24,13 +23,9 @@ ffi::Error CodedAdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scal
   const auto wrong = [](const char* what) { return adamx::Wrong(kName, what); };
   if (groups.size() != count || args.size() != 6 * count || rets.size() != 5 * count ||
       mu_keys.element_count() != count || nu_keys.element_count() != count ||
-      scalars.size_bytes() != sizeof step.scalars) {
+      !adamx::Fill(step, scalars, nesterov, mu_rounding, nu_rounding)) {
     return wrong("arguments that do not belong together.");
   }
-  std::memcpy(&step.scalars, scalars.untyped_data(), sizeof step.scalars);
-  step.nesterov = nesterov;
-  step.mu_by_chance = static_cast<Rounding>(mu_rounding) == Rounding::kStochastic;
-  step.nu_by_chance = static_cast<Rounding>(nu_rounding) == Rounding::kStochastic;
   step.leaves.resize(count);
   step.ends.resize(count);
   int64_t end = 0;
@@ -64,10 +59,7 @@ ffi::Error CodedAdamW(ffi::ThreadPool pool, ffi::Buffer<ffi::DataType::F32> scal
       return wrong("an array of another type or size.");
     }
   }
-  static const auto form = adamx::BestForm<adamx::CodedStep>();
-  adamx::Run(step, form.run, pool.num_threads(),
-             [&](auto task) { pool.Schedule(std::move(task)); });
-  return ffi::Error::Success();
+  return adamx::RunOn(pool, step);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ struct CodedLeaf {
 struct CodedStep {
   Scalars scalars;
   bool nesterov;
-  bool mu_by_chance, nu_by_chance;
+  Rounding mu_rounding, nu_rounding;
   std::vector<CodedLeaf> leaves;
   std::vector<int64_t> ends;  // of each leaf among all elements
 };
@@ -101,6 +101,8 @@ ADAMX_INLINE void UpdateLeaf(const CodedStep& step, const CodedLeaf& leaf, int64
   float* const nu = blocks[1].data;
   float* const mu_codes = blocks[2].data;
   float* const nu_codes = blocks[3].data;
+  const bool mu_by_chance = step.mu_rounding == Rounding::kStochastic;
+  const bool nu_by_chance = step.nu_rounding == Rounding::kStochastic;
   while (start < end) {
     const int64_t most = start + kBlock;
     const int64_t n = (most < end ? Cut(leaf, most) : end) - start;
@@ -124,9 +126,9 @@ ADAMX_INLINE void UpdateLeaf(const CodedStep& step, const CodedLeaf& leaf, int64
       const int64_t i = at.place - start;
       leaf.mu.scales[at.index] = Scale(at.Length(), mu + i);
       leaf.nu.scales[at.index] = Scale(at.Length(), nu + i);
-      if (step.mu_by_chance) {
+      if (mu_by_chance) {
         EncodeGroup<true, true>(leaf, at, mu + i, nu + i, mu_codes + i, nu_codes + i);
-      } else if (step.nu_by_chance) {
+      } else if (nu_by_chance) {
         EncodeGroup<false, true>(leaf, at, mu + i, nu + i, mu_codes + i, nu_codes + i);
       } else {
         EncodeGroup<false, false>(leaf, at, mu + i, nu + i, mu_codes + i, nu_codes + i);

@@ -9,12 +9,9 @@ namespace {
 namespace ffi = xla::ffi;
 using adamx::Array;
 using adamx::Decode;
-using adamx::Rounding;
 using F32 = ffi::Buffer<ffi::DataType::F32>;
 using S32 = ffi::Buffer<ffi::DataType::S32>;
 using U32 = ffi::Buffer<ffi::DataType::U32>;
-
-ffi::Error Wrong(const char* what) { return ffi::Error::InvalidArgument(what); }
 
 // Results: mu, nu, p, each in the place of its argument.
 ffi::Error AdamWRows(ffi::ThreadPool pool, F32 scalars, U32 mu_key, U32 nu_key, S32 ids,
@@ -23,15 +20,15 @@ ffi::Error AdamWRows(ffi::ThreadPool pool, F32 scalars, U32 mu_key, U32 nu_key, 
                      ffi::Result<ffi::AnyBuffer> new_nu,
                      ffi::Result<ffi::AnyBuffer> new_p, bool decays, bool nesterov,
                      uint8_t mu_rounding, uint8_t nu_rounding) {
+  const auto wrong = [](const char* what) {
+    return adamx::Wrong("adamx_adamw_rows", what);
+  };
   adamx::Rows rows{};
-  if (scalars.size_bytes() != sizeof rows.step.scalars || mu_key.element_count() != 1 ||
-      nu_key.element_count() != 1 || p.dimensions().size() == 0) {
-    return Wrong("adamx_adamw_rows: arguments that do not belong together.");
+  if (!adamx::Fill(rows.step, scalars, nesterov, mu_rounding, nu_rounding) ||
+      mu_key.element_count() != 1 || nu_key.element_count() != 1 ||
+      p.dimensions().size() == 0) {
+    return wrong("arguments that do not belong together.");
   }
-  std::memcpy(&rows.step.scalars, scalars.untyped_data(), sizeof rows.step.scalars);
-  rows.step.nesterov = nesterov;
-  rows.step.mu_rounding = static_cast<Rounding>(mu_rounding);
-  rows.step.nu_rounding = static_cast<Rounding>(nu_rounding);
   rows.decays = decays;
   rows.mu_key = *mu_key.typed_data();
   rows.nu_key = *nu_key.typed_data();
@@ -43,12 +40,12 @@ ffi::Error AdamWRows(ffi::ThreadPool pool, F32 scalars, U32 mu_key, U32 nu_key, 
   rows.width = size / rows.num_rows;
   if (!Decode(g, rows.count * rows.width, rows.g) || !Decode(mu, size, rows.mu) ||
       !Decode(nu, size, rows.nu) || !Decode(p, size, rows.p)) {
-    return Wrong("adamx_adamw_rows: an array of another type.");
+    return wrong("an array of another type.");
   }
   if (mu.untyped_data() != new_mu->untyped_data() ||
       nu.untyped_data() != new_nu->untyped_data() ||
       p.untyped_data() != new_p->untyped_data()) {
-    return Wrong("adamx_adamw_rows: a result that is not in the place of its argument.");
+    return wrong("a result that is not in the place of its argument.");
   }
   static const auto form = adamx::BestForm<adamx::Step>();
   adamx::RunRows(rows, form.run, pool.num_threads(),
@@ -58,14 +55,15 @@ ffi::Error AdamWRows(ffi::ThreadPool pool, F32 scalars, U32 mu_key, U32 nu_key, 
 
 ffi::Error SumRows(ffi::ThreadPool pool, S32 ids, F32 values, ffi::Result<S32> new_ids,
                    ffi::Result<F32> sums, int32_t num_rows) {
+  const auto wrong = [](const char* what) { return adamx::Wrong("adamx_sum_rows", what); };
   adamx::Sums s{};
   s.count = static_cast<int64_t>(ids.element_count());
   if (static_cast<int64_t>(new_ids->element_count()) != s.count ||
       sums->element_count() != values.element_count() ||
       (s.count ? values.element_count() % s.count : 0) != 0) {
-    return Wrong("adamx_sum_rows: arguments that do not belong together.");
+    return wrong("arguments that do not belong together.");
   }
-  if (values.element_count() == 0) return Wrong("adamx_sum_rows: nothing to sum.");
+  if (values.element_count() == 0) return wrong("nothing to sum.");
   s.width = static_cast<int64_t>(values.element_count()) / s.count;
   s.num_rows = num_rows;
   s.ids = ids.typed_data();

@@ -196,8 +196,8 @@ struct CodedMemory {
     adamx::CodedStep step{};
     step.scalars = MakeStep(others, kind, Rounding::kSaturating, nesterov).scalars;
     step.nesterov = nesterov;
-    step.mu_by_chance = mu_by_chance;
-    step.nu_by_chance = nu_by_chance;
+    step.mu_rounding = mu_by_chance ? Rounding::kStochastic : Rounding::kNearest;
+    step.nu_rounding = nu_by_chance ? Rounding::kStochastic : Rounding::kNearest;
     int64_t end = 0;
     for (Shape shape : {Shape{3, 1301, 128}, Shape{1, 1, 1}, Shape{5, 5, 16}, Shape{64, 512, 512},
                         Shape{100, 768, 128}, Shape{21, 100, 100}, Shape{40, 16, 16}}) {
